@@ -1,0 +1,182 @@
+"""The one error tree. Every failure a user can meet is one of these; anything else is a defect of ours.
+
+VideoMomentsError
+├── InvalidInput            422  what was asked for can't be understood
+│   ├── InvalidIdentifier   422
+│   ├── InvalidConfig       422
+│   └── InvalidTranscript   422
+├── NotFound                404
+├── Conflict                409  true of the request, false of the state it meets
+├── SourceError                  the video can't be fetched
+│   ├── AddressRefused           not a public address, or not http(s)
+│   ├── SourceNotFound           the server says 4xx
+│   ├── SourceUnavailable        timeouts, resets, 5xx                  (retryable)
+│   ├── SourceIncomplete         fewer bytes than promised              (retryable)
+│   └── SourceTooLarge
+├── MediaError                   the bytes are there, but can't be used
+│   ├── NotAVideo
+│   ├── MediaDamaged             truncated, or broken in the middle
+│   ├── MediaTimeout             the child process hit its time limit
+│   └── MediaCrashed             the child process died (signal, memory limit)
+├── StorageError
+│   ├── ObjectMissing            a row promises an object that is not there
+│   ├── ObjectMismatch           size or MD5 differs after upload       (retryable)
+│   └── StorageUnavailable  503                                         (retryable)
+├── ModelError                   a speech or chat model's answer can't be used
+├── StageInputMissing            an earlier stage has not run for this video
+├── DiskFull                                                            (retryable)
+└── ServiceUnavailable      503  PostgreSQL, Redis or the platform does not answer (retryable)
+"""
+
+from typing import Any
+
+
+class VideoMomentsError(Exception):
+    """A failure with a name: `code` for programs, `message` and `hint` for people.
+
+    `status` is the HTTP status the API answers with, `title` its one-line summary (RFC 9457), and `retryable`
+    says whether the same attempt may succeed later without anyone changing anything.
+    """
+
+    code = "internal_error"
+    title = "Internal error"
+    status = 500
+    retryable = False
+    hint = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if hint is not None:
+            self.hint = hint
+
+    def as_dict(self, stage: str | None = None) -> dict[str, Any]:
+        """`{stage, code, message, hint, retryable}`: the shape shown in status, history and at the terminal."""
+        return {
+            "stage": stage,
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "retryable": self.retryable,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, self.hint))
+
+
+def _rebuild(kind: type[VideoMomentsError], message: str, hint: str) -> VideoMomentsError:
+    return kind(message, hint=hint)
+
+
+class InvalidInput(VideoMomentsError):
+    code, title, status = "invalid_input", "The input is not valid", 422
+
+
+class InvalidIdentifier(InvalidInput):
+    code, title = "invalid_identifier", "Not a valid video identifier"
+    hint = "Use 1 to 100 letters, digits, '-' and '_', starting with a letter or a digit."
+
+
+class InvalidConfig(InvalidInput):
+    code, title = "invalid_config", "Not a valid configuration"
+
+
+class InvalidTranscript(InvalidInput):
+    code, title = "invalid_transcript", "Not a valid transcript"
+
+
+class NotFound(VideoMomentsError):
+    code, title, status = "not_found", "Not found", 404
+
+
+class Conflict(VideoMomentsError):
+    code, title, status = "conflict", "Conflicts with the present state", 409
+
+
+class SourceError(VideoMomentsError):
+    code, title, status = "source_error", "The video can't be fetched", 422
+
+
+class AddressRefused(SourceError):
+    code, title = "address_refused", "The address is not allowed"
+    hint = "Only http(s) URLs on public addresses are fetched; VIDEOMOMENTS_ALLOW_PRIVATE_URLS=1 allows private ones."
+
+
+class SourceNotFound(SourceError):
+    code, title = "source_not_found", "The server does not have the video"
+    hint = "Open the URL in a browser; if it plays there only after signing in, download it and submit the file."
+
+
+class SourceUnavailable(SourceError):
+    code, title, retryable = "source_unavailable", "The video's server does not answer", True
+    hint = "It is tried again by itself; if it goes on, check the server."
+
+
+class SourceIncomplete(SourceError):
+    code, title, retryable = "source_incomplete", "The download ended early", True
+    hint = "It is tried again by itself."
+
+
+class SourceTooLarge(SourceError):
+    code, title = "source_too_large", "The video is larger than allowed"
+    hint = "Raise VIDEOMOMENTS_MAX_DOWNLOAD_BYTES, or submit a smaller rendition."
+
+
+class MediaError(VideoMomentsError):
+    code, title, status = "media_error", "The media can't be used", 422
+
+
+class NotAVideo(MediaError):
+    code, title = "not_a_video", "The file is not a video"
+    hint = "Submit the address of the media file itself (MP4, WebM, MKV, MOV), not of a page that shows it."
+
+
+class MediaDamaged(MediaError):
+    code, title = "media_damaged", "The file is damaged"
+    hint = "Play it to its end in a player; export or download it again."
+
+
+class MediaTimeout(MediaError):
+    code, title = "media_timeout", "Working on the media took too long"
+    hint = "Raise VIDEOMOMENTS_MEDIA_TIMEOUT_SECONDS if the video is very long."
+
+
+class MediaCrashed(MediaError):
+    code, title = "media_crashed", "The decoder crashed on this file"
+    hint = "Re-encode the file; raise VIDEOMOMENTS_MEDIA_MEMORY_BYTES if it is very large in pixels."
+
+
+class StorageError(VideoMomentsError):
+    code, title = "storage_error", "The object store failed"
+
+
+class ObjectMissing(StorageError):
+    code, title = "object_missing", "A stored object is gone"
+    hint = "Materialize the asset that makes it again."
+
+
+class ObjectMismatch(StorageError):
+    code, title, retryable = "object_mismatch", "A stored object differs from what was sent", True
+
+
+class StorageUnavailable(StorageError):
+    code, title, status, retryable = "storage_unavailable", "The object store does not answer", 503, True
+
+
+class ModelError(VideoMomentsError):
+    code, title = "model_error", "A model's answer can't be used"
+
+
+class StageInputMissing(VideoMomentsError):
+    code, title, status = "stage_input_missing", "An earlier stage has not run", 409
+    hint = "Materialize the upstream asset for this video first, or start the whole pipeline."
+
+
+class DiskFull(VideoMomentsError):
+    code, title, status, retryable = "disk_full", "The disk is full", 503, True
+    hint = "Free space where VIDEOMOMENTS_HOME lies, then start the video again."
+
+
+class ServiceUnavailable(VideoMomentsError):
+    code, title, status, retryable = "service_unavailable", "A service does not answer", 503, True
+    hint = "Run `videomoments doctor`; start the platform with `videomoments up`."

@@ -1,0 +1,145 @@
+"""Child processes: the one place that runs risky native code (FFmpeg's libraries, the recognizer) outside ours.
+
+A child is `python -m MODULE`. It reads one JSON request from stdin and writes JSON lines to stdout: any number of
+`{"progress": 0..1}`, then `{"result": ...}` or `{"error": {code, message, hint}}`. It runs in its own process group
+with limits on time, memory and CPU, and the whole group is killed when we leave, whatever the reason. Long-lived
+servers are not started here but in `stack/`.
+"""
+
+import inspect
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from videomoments_dagster import errors
+from videomoments_dagster.errors import MediaCrashed, MediaTimeout, VideoMomentsError
+
+Progress = Callable[[float], None]
+
+
+def run_child(
+    module: str,
+    request: dict[str, Any],
+    *,
+    timeout_seconds: float,
+    memory_bytes: int,
+    on_progress: Progress | None = None,
+) -> Any:
+    """Run `python -m module` on `request` and return its result.
+
+    Raises the VideoMomentsError that the child reports, MediaTimeout past `timeout_seconds`, and MediaCrashed when
+    the child ends without an answer (a signal, or `memory_bytes` of address space used up).
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert child.stdin and child.stdout and child.stderr  # noqa: S101  # pipes were asked for
+    timed_out = threading.Event()
+    timer = threading.Timer(timeout_seconds, lambda: (timed_out.set(), _kill_group(child)))
+    noise: list[str] = []
+    drain = threading.Thread(target=_keep_tail, args=(child.stderr, noise), daemon=True)
+    timer.start()
+    drain.start()
+    try:
+        with suppress(BrokenPipeError):  # it died at once: the missing answer below says so
+            child.stdin.write(json.dumps({**request, "limits": [timeout_seconds, memory_bytes]}).encode())
+            child.stdin.close()
+        for message in _messages(child.stdout):
+            if "progress" in message and on_progress:
+                on_progress(float(message["progress"]))
+            elif "result" in message:
+                return message["result"]
+            elif "error" in message:
+                raise _reported(message["error"])
+        child.wait()
+    finally:
+        timer.cancel()
+        _kill_group(child)
+        child.wait()
+        drain.join(timeout=1)
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            with suppress(BrokenPipeError):
+                pipe.close()
+    if timed_out.is_set():
+        raise MediaTimeout(f"{module.rsplit('.', 1)[-1]} did not finish within {timeout_seconds:.0f} s.")
+    raise MediaCrashed(
+        f"{module.rsplit('.', 1)[-1]} ended with {_how(child.returncode)}. {''.join(noise)[-300:]}".strip()
+    )
+
+
+def serve_child(operations: dict[str, Callable[..., Any]]) -> None:
+    """The child's side: run `operations[request["operation"]](**request["arguments"])` and answer.
+
+    An operation that takes `on_progress` gets a function that reports progress. Only VideoMomentsErrors are reported
+    as such; any other exception ends the child with its traceback on stderr.
+    """
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # native libraries print to stdout; keep our channel clean
+    request = json.load(sys.stdin)
+    _limit(*request["limits"])  # here and not in a preexec_fn: forking hooks deadlock in threaded parents
+    operation, arguments = operations[request["operation"]], request["arguments"]
+    if "on_progress" in inspect.signature(operation).parameters:
+        arguments["on_progress"] = lambda done: answers.write(json.dumps({"progress": round(done, 4)}) + "\n")
+    try:
+        answer = {"result": operation(**arguments)}
+    except VideoMomentsError as error:
+        answer = {"error": {"class": type(error).__name__, "message": error.message, "hint": error.hint}}
+    except OSError as error:
+        if error.errno not in {28, 122}:  # ENOSPC, EDQUOT
+            raise
+        answer = {"error": {"class": "DiskFull", "message": str(error), "hint": errors.DiskFull.hint}}
+    answers.write(json.dumps(answer, default=_plain) + "\n")
+    answers.close()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(type(value).__name__)
+
+
+def _reported(error: dict[str, str]) -> VideoMomentsError:
+    kind = getattr(errors, error["class"], VideoMomentsError)
+    return kind(error["message"], hint=error["hint"])
+
+
+def _messages(pipe: IO[bytes]) -> Iterator[dict[str, Any]]:
+    for line in pipe:
+        with suppress(ValueError):  # a line cut off by a kill
+            yield json.loads(line)
+
+
+def _keep_tail(pipe: IO[bytes], noise: list[str]) -> None:
+    with suppress(ValueError, OSError):
+        for line in pipe:
+            noise.append(line.decode(errors="replace"))
+            del noise[:-20]
+
+
+def _limit(timeout_seconds: float, memory_bytes: int) -> None:
+    cores = os.cpu_count() or 1
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    seconds = int(timeout_seconds * cores) + 5
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _how(returncode: int) -> str:
+    return f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit code {returncode}"

@@ -1,0 +1,175 @@
+"""The one settings object: read from the environment, with what the embedded stack wrote down as the default.
+
+Code elsewhere asks `get_settings()` and does not know whether a service is embedded or configured. Every field's
+name in the environment is its alias; docs/settings.md lists them all (a test compares).
+"""
+
+import json
+import os
+import secrets
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from videomoments_dagster.errors import ServiceUnavailable
+
+_DRIVER = "postgresql+psycopg2://"
+
+
+def with_driver(url: str) -> str:
+    """A PostgreSQL URL with its driver written out: a bare `postgresql://` means psycopg 3 to SQLAlchemy 2.1."""
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme in {"postgres", "postgresql", "postgresql+psycopg2", "postgresql+psycopg"}:
+        return _DRIVER + rest
+    return url
+
+
+class Settings(BaseSettings):
+    """All settings. Times are seconds, sizes bytes. An empty variable counts as unset."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", populate_by_name=True, frozen=True)
+
+    home: Path = Field(Path(".videomoments"), alias="VIDEOMOMENTS_HOME", description="Data directory of the platform")
+
+    configured_database_url: SecretStr | None = Field(
+        None, alias="DATABASE_URL", description="PostgreSQL 15 or newer; embedded when unset"
+    )
+    configured_dagster_database_url: SecretStr | None = Field(
+        None, alias="DAGSTER_DATABASE_URL", description="Dagster's own database; `<database>_dagster` when unset"
+    )
+    configured_redis_url: SecretStr | None = Field(
+        None, alias="REDIS_URL", description="Redis 6.2 or newer; embedded when unset"
+    )
+    gcs_bucket_name: str | None = Field(None, alias="GCS_BUCKET_NAME", description="Bucket; a directory when unset")
+    gcs_credentials_path: Path | None = Field(
+        None, alias="GCS_CREDENTIALS_PATH", description="Service account key file; the machine's credentials when unset"
+    )
+
+    backend_host: str = Field("127.0.0.1", alias="BACKEND_HOST", description="Address the API listens on")
+    backend_port: int = Field(7005, alias="BACKEND_PORT", description="Port of the API")
+    dagster_port: int = Field(3000, alias="DAGSTER_PORT", description="Port of the Dagster UI")
+    configured_public_url: str | None = Field(
+        None, alias="VIDEOMOMENTS_PUBLIC_URL", description="The API's address as its users see it, for signed URLs"
+    )
+    signed_url_seconds: int = Field(
+        3600, gt=0, alias="VIDEOMOMENTS_SIGNED_URL_SECONDS", description="Life of a signed URL"
+    )
+
+    allow_private_urls: bool = Field(
+        False, alias="VIDEOMOMENTS_ALLOW_PRIVATE_URLS", description="Fetch videos from private addresses too"
+    )
+    max_download_bytes: int = Field(
+        20 * 1024**3, gt=0, alias="VIDEOMOMENTS_MAX_DOWNLOAD_BYTES", description="Largest video that is fetched"
+    )
+    fetch_timeout_seconds: float = Field(
+        30.0, gt=0, alias="VIDEOMOMENTS_FETCH_TIMEOUT_SECONDS", description="Longest silence of a video's server"
+    )
+    media_timeout_seconds: float = Field(
+        3600.0, gt=0, alias="VIDEOMOMENTS_MEDIA_TIMEOUT_SECONDS", description="Longest single operation on media"
+    )
+    media_memory_bytes: int = Field(
+        4 * 1024**3, gt=0, alias="VIDEOMOMENTS_MEDIA_MEMORY_BYTES", description="Memory of one media process"
+    )
+    speech_processes: int = Field(
+        os.cpu_count() or 1, gt=0, alias="VIDEOMOMENTS_SPEECH_PROCESSES", description="Processes of builtin_speech"
+    )
+    clip_processes: int = Field(
+        4, gt=0, alias="VIDEOMOMENTS_CLIP_PROCESSES", description="Clips cut at the same time (pool clip_extraction)"
+    )
+    max_concurrent_runs: int = Field(
+        2, gt=0, alias="VIDEOMOMENTS_MAX_CONCURRENT_RUNS", description="Videos processed at the same time"
+    )
+    speech_model: str = Field("builtin_speech", alias="VIDEOMOMENTS_SPEECH_MODEL", description="Model that transcribes")
+    generation_model: str = Field(
+        "builtin_moments", alias="VIDEOMOMENTS_GENERATION_MODEL", description="Model that finds moments"
+    )
+    refinement_model: str = Field(
+        "builtin_moments", alias="VIDEOMOMENTS_REFINEMENT_MODEL", description="Model that refines boundaries"
+    )
+    scoring_model: str = Field(
+        "builtin_moments", alias="VIDEOMOMENTS_SCORING_MODEL", description="Model that scores moments"
+    )
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the product database. Raises ServiceUnavailable when none is configured or running."""
+        if self.configured_database_url:
+            return with_driver(self.configured_database_url.get_secret_value())
+        return self._embedded("database_url")
+
+    @property
+    def dagster_database_url(self) -> str:
+        """SQLAlchemy URL of Dagster's own database, on the same server unless configured otherwise."""
+        if self.configured_dagster_database_url:
+            return with_driver(self.configured_dagster_database_url.get_secret_value())
+        address, question, options = self.database_url.partition("?")
+        return f"{address}_dagster{question}{options}"
+
+    @property
+    def redis_url(self) -> str:
+        """URL of Redis. Raises ServiceUnavailable when none is configured or running."""
+        if self.configured_redis_url:
+            return self.configured_redis_url.get_secret_value()
+        return self._embedded("redis_url")
+
+    @property
+    def public_url(self) -> str:
+        """Base URL under which users reach the API, without a trailing slash."""
+        if self.configured_public_url:
+            return self.configured_public_url.rstrip("/")
+        try:
+            return self._embedded("api_url")
+        except ServiceUnavailable:
+            return f"http://{self.backend_host}:{self.backend_port}"
+
+    @property
+    def objects_directory(self) -> Path:
+        return self.home / "objects"
+
+    @property
+    def temp_directory(self) -> Path:
+        return self.home / "temp"
+
+    @property
+    def connections_file(self) -> Path:
+        """Where a running embedded stack writes its addresses: JSON, mode 0600."""
+        return self.home / "connections.json"
+
+    @property
+    def signing_key(self) -> bytes:
+        """The key that signs URLs of the directory store: random, one a data directory, made on first use."""
+        path = self.home / "signing.key"
+        if not path.exists():
+            self.home.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(f".signing.key.{os.getpid()}.{secrets.token_hex(4)}")
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_hex(32))
+            try:
+                os.link(fresh, path)  # the first of several processes wins, whole
+            except FileExistsError:
+                pass
+            finally:
+                fresh.unlink()
+        return path.read_text().encode()
+
+    def _embedded(self, key: str) -> str:
+        try:
+            return str(json.loads(self.connections_file.read_text())[key])
+        except (OSError, ValueError, KeyError):
+            raise ServiceUnavailable(
+                f"No platform runs in {self.home} and {key.upper()} is not set.",
+                hint="Start it with `videomoments up --detach` (or `make up`), or set DATABASE_URL and REDIS_URL.",
+            ) from None
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process. Tests clear the cache after they change the environment."""
+    return Settings()  # pyright: ignore[reportCallIssue]  # every field has a default

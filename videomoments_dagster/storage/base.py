@@ -1,0 +1,68 @@
+"""The one storage interface: named objects with size and MD5, streamed files, signed URLs."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as the store has it. `md5` is base64, as GCS writes it; `generation` grows with every overwrite."""
+
+    name: str
+    size_bytes: int
+    md5: str
+    content_type: str
+    generation: int
+
+    @property
+    def size_kb(self) -> int:
+        """Size in units of 1024 bytes, rounded up: what the rows' `file_size_kb` hold."""
+        return -(-self.size_bytes // 1024)
+
+
+class ObjectStore(Protocol):
+    """A bucket. Names are relative paths without '.', '..' or empty parts. All methods raise StorageError or a subclass.
+
+    `put_file` and `put_bytes` verify size and MD5 of what the store holds before they return (ObjectMismatch), and
+    leave the old object in place when they fail.
+    """
+
+    def put_file(self, name: str, path: Path, content_type: str) -> StoredObject: ...
+
+    def put_bytes(self, name: str, data: bytes, content_type: str) -> StoredObject: ...
+
+    def stat(self, name: str) -> StoredObject | None: ...
+
+    def require(self, name: str) -> StoredObject:
+        """`stat`, but raises ObjectMissing."""
+        ...
+
+    def local_copy(self, name: str, directory: Path) -> AbstractContextManager[Path]:
+        """The object as a local file to read: in place when the store is local, else streamed into `directory` and
+        removed afterwards. Raises ObjectMissing."""
+        ...
+
+    def delete(self, name: str) -> bool:
+        """True when there was something to delete."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[StoredObject]: ...
+
+    def cloud_url(self, name: str) -> str:
+        """What the rows store: `gs://bucket/name`, or `file:///...` for a directory."""
+        ...
+
+    def name_of(self, cloud_url: str) -> str:
+        """The inverse of `cloud_url`; raises StorageError for another bucket's URL."""
+        ...
+
+    def signed_url(
+        self, name: str, *, expires_in_seconds: int | None = None, method: Literal["GET", "PUT"] = "GET"
+    ) -> str: ...
+
+    def ping(self) -> None:
+        """Raises StorageUnavailable when the store can't be used."""
+        ...
