@@ -42,7 +42,7 @@ def identifier_from_url(url: str) -> str:
 
 
 def distinct_identifier(identifier: str, source: str) -> str:
-    """`identifier` made distinct for `source` (a canonical URL, or an upload's key): plus '-' and 6 hex of its SHA-256."""
+    """`identifier` plus '-' and 6 hex of the SHA-256 of `source` (a canonical URL, or an upload's key)."""
     return f"{identifier[:93]}-{hashlib.sha256(source.encode()).hexdigest()[:6]}"
 
 

@@ -24,7 +24,7 @@ class StoredObject:
 
 
 class ObjectStore(Protocol):
-    """A bucket. Names are relative paths without '.', '..' or empty parts. All methods raise StorageError or a subclass.
+    """A bucket. Names are relative paths without '.', '..' or empty parts. Methods raise StorageError or a subclass.
 
     `put_file` and `put_bytes` verify size and MD5 of what the store holds before they return (ObjectMismatch), and
     leave the old object in place when they fail.
