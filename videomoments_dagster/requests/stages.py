@@ -1,0 +1,36 @@
+"""The stages a video goes through, as status and history name them, and which ones each pipeline type runs."""
+
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    VIDEO_DOWNLOAD = "VIDEO_DOWNLOAD"
+    AUDIO_EXTRACTION = "AUDIO_EXTRACTION"
+    AUDIO_UPLOAD = "AUDIO_UPLOAD"
+    TRANSCRIPTION = "TRANSCRIPTION"
+    MOMENT_GENERATION = "MOMENT_GENERATION"
+    CLIP_EXTRACTION = "CLIP_EXTRACTION"
+    CLIP_UPLOAD = "CLIP_UPLOAD"
+    MOMENT_REFINEMENT = "MOMENT_REFINEMENT"
+    SCORING = "SCORING"
+    THUMBNAILS = "THUMBNAILS"
+
+
+class PipelineType(StrEnum):
+    FULL = "full"
+    MOMENTS_ONLY = "moments_only"
+    CLIPS_ONLY = "clips_only"
+
+
+STAGES_OF: dict[PipelineType, tuple[Stage, ...]] = {
+    PipelineType.FULL: tuple(Stage),
+    PipelineType.MOMENTS_ONLY: (
+        Stage.MOMENT_GENERATION,
+        Stage.CLIP_EXTRACTION,
+        Stage.CLIP_UPLOAD,
+        Stage.MOMENT_REFINEMENT,
+        Stage.SCORING,
+        Stage.THUMBNAILS,
+    ),
+    PipelineType.CLIPS_ONLY: (Stage.CLIP_EXTRACTION, Stage.CLIP_UPLOAD, Stage.THUMBNAILS),
+}

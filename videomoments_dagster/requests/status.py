@@ -1,0 +1,171 @@
+"""Live status of a video in the Redis hash `pipeline:{video}:active`: for people who wait, never the truth.
+
+Fields: status, request_id, run_id, pipeline_type, queued_at, started_at, completed_at, error, reason, and for each
+stage `{STAGE}_status, _started_at, _completed_at, _progress, _error`. Times are ISO 8601 UTC, progress 0..1, errors
+the JSON of `VideoMomentsError.as_dict`.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+
+from videomoments_dagster.requests.connection import reaching
+from videomoments_dagster.requests.stages import Stage
+
+KEPT_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """`status` is one of pending, running, completed, failed, skipped."""
+
+    stage: Stage
+    status: str
+    started_at: str | None
+    completed_at: str | None
+    progress: float
+    error: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineStatus:
+    """`status` is one of queued, running, completed, failed, partial, cancelled.
+
+    `reason` says why a completed run has no moments.
+    """
+
+    video_id: str
+    request_id: str | None
+    run_id: str | None
+    pipeline_type: str
+    status: str
+    queued_at: str | None
+    started_at: str | None
+    completed_at: str | None
+    error: dict[str, Any] | None
+    reason: str | None
+    stages: tuple[StageStatus, ...]
+
+
+def _key(video: str) -> str:
+    return f"pipeline:{video}:active"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class LiveStatus:
+    """Reads and writes the hash. All methods raise ServiceUnavailable when Redis does not answer."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._redis = client
+
+    def begin(
+        self,
+        video: str,
+        *,
+        request_id: str | None,
+        pipeline_type: str,
+        stages: Iterable[Stage],
+        run_id: str | None = None,
+    ) -> None:
+        """Start afresh: every stage in `stages` pending, the others skipped. Queued until a run reports itself."""
+        wanted = set(stages)
+        fields: dict[Any, Any] = {
+            "status": "running" if run_id else "queued",
+            "pipeline_type": pipeline_type,
+            "queued_at": _now(),
+        }
+        if request_id:
+            fields["request_id"] = request_id
+        if run_id:
+            fields |= {"run_id": run_id, "started_at": _now()}
+        for stage in Stage:
+            fields[f"{stage}_status"] = "pending" if stage in wanted else "skipped"
+        with reaching(self._redis), self._redis.pipeline() as batch:
+            batch.delete(_key(video))
+            batch.hset(_key(video), mapping=fields)
+            batch.execute()
+
+    def run_started(self, video: str, run_id: str) -> None:
+        self._set(video, {"status": "running", "run_id": run_id, "started_at": _now()})
+
+    def stage_started(self, video: str, stage: Stage) -> None:
+        fields: dict[Any, Any] = {f"{stage}_status": "running", f"{stage}_started_at": _now(), f"{stage}_progress": "0"}
+        with reaching(self._redis), self._redis.pipeline() as batch:
+            batch.hdel(_key(video), f"{stage}_error", f"{stage}_completed_at")
+            batch.hset(_key(video), mapping=fields)
+            batch.execute()
+
+    def stage_progress(self, video: str, stage: Stage, progress: float) -> None:
+        self._set(video, {f"{stage}_progress": f"{min(max(progress, 0.0), 1.0):.3f}"})
+
+    def stage_completed(self, video: str, stage: Stage) -> None:
+        fields = {f"{stage}_status": "completed", f"{stage}_completed_at": _now(), f"{stage}_progress": "1"}
+        self._set(video, fields)
+
+    def stage_failed(self, video: str, stage: Stage, error: dict[str, Any]) -> None:
+        fields = {f"{stage}_status": "failed", f"{stage}_completed_at": _now(), f"{stage}_error": json.dumps(error)}
+        self._set(video, fields)
+
+    def note(self, video: str, reason: str) -> None:
+        """Say why there is less than one would expect, e.g. no moments."""
+        self._set(video, {"reason": reason})
+
+    def finish(self, video: str, status: str, error: dict[str, Any] | None = None) -> None:
+        """The run has ended; the hash stays for 24 hours."""
+        fields: dict[Any, Any] = {"status": status, "completed_at": _now()}
+        if error:
+            fields["error"] = json.dumps(error)
+        with reaching(self._redis), self._redis.pipeline() as batch:
+            batch.hset(_key(video), mapping=fields)
+            batch.expire(_key(video), KEPT_SECONDS)
+            batch.execute()
+
+    def forget(self, video: str) -> None:
+        with reaching(self._redis):
+            self._redis.delete(_key(video))
+
+    def read(self, video: str) -> PipelineStatus | None:
+        """None when nothing is known, e.g. a day after the run ended."""
+        with reaching(self._redis):
+            fields: Any = self._redis.hgetall(_key(video))
+        if "status" not in fields:
+            return None
+        return PipelineStatus(
+            video_id=video,
+            request_id=fields.get("request_id"),
+            run_id=fields.get("run_id"),
+            pipeline_type=fields.get("pipeline_type", "full"),
+            status=fields["status"],
+            queued_at=fields.get("queued_at"),
+            started_at=fields.get("started_at"),
+            completed_at=fields.get("completed_at"),
+            error=_json(fields.get("error")),
+            reason=fields.get("reason"),
+            stages=tuple(_stage(stage, fields) for stage in Stage),
+        )
+
+    def _set(self, video: str, fields: dict[Any, Any]) -> None:
+        with reaching(self._redis):
+            self._redis.hset(_key(video), mapping=fields)
+
+
+def _stage(stage: Stage, fields: dict[str, str]) -> StageStatus:
+    return StageStatus(
+        stage=stage,
+        status=fields.get(f"{stage}_status", "pending"),
+        started_at=fields.get(f"{stage}_started_at"),
+        completed_at=fields.get(f"{stage}_completed_at"),
+        progress=float(fields.get(f"{stage}_progress", 0)),
+        error=_json(fields.get(f"{stage}_error")),
+    )
+
+
+def _json(text: str | None) -> dict[str, Any] | None:
+    return json.loads(text) if text else None
