@@ -1,0 +1,54 @@
+"""Dagster's run, event and schedule storages on one small connection pool. The only place that touches their insides.
+
+Dagster opens a connection for every query (NullPool: ~550 a minute when idle, and four times the cost of a warm run;
+research/dagster.md section 3.5). There is no setting for it in Dagster 1.13, so the engines are replaced after
+construction. tests/defs/test_instance_storage.py fails loudly when Dagster changes under this; drop the module once
+Dagster's storages take a pool.
+"""
+
+from typing import Any, cast
+
+import sqlalchemy
+from dagster._core.storage.config import PostgresStorageConfig
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.utils import pg_url_from_config
+
+from videomoments_dagster.settings import with_driver
+
+POOL_SIZE = 3
+MAX_OVERFLOW = 17  # the webserver and the sensor threads burst; what is above POOL_SIZE is closed after use
+
+
+class PooledPostgresStorage(DagsterPostgresStorage):
+    """DagsterPostgresStorage whose three storages share one pool: pre-pinged, last in first out."""
+
+    def __init__(
+        self,
+        postgres_url: str,
+        should_autocreate_tables: bool = True,
+        inst_data: ConfigurableClassData | None = None,
+    ) -> None:
+        super().__init__(with_driver(postgres_url), should_autocreate_tables, inst_data=inst_data)
+        self.engine = sqlalchemy.create_engine(
+            with_driver(postgres_url),
+            isolation_level="AUTOCOMMIT",
+            pool_size=POOL_SIZE,
+            max_overflow=MAX_OVERFLOW,
+            pool_pre_ping=True,
+            pool_use_lifo=True,
+            future=True,
+        )
+        for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
+            storage._engine = self.engine
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: PostgresStorageConfig
+    ) -> "PooledPostgresStorage":
+        values = cast(dict[str, Any], config_value)
+        return cls(
+            postgres_url=pg_url_from_config(config_value),
+            should_autocreate_tables=values.get("should_autocreate_tables", True),
+            inst_data=inst_data,
+        )

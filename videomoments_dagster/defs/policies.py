@@ -1,0 +1,52 @@
+"""How failures are retried, which pools limit what, and how our errors become Dagster's. No asset logic here."""
+
+import dagster as dg
+
+from videomoments_dagster.errors import VideoMomentsError
+from videomoments_dagster.requests.stages import Stage
+from videomoments_dagster.settings import Settings
+
+TRANSIENT = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+"""For what may succeed later by itself. Permanent failures raise Failure(allow_retries=False) and skip it."""
+
+NO_RUN_RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
+REQUEST_TAG = "videomoments/request_id"
+PIPELINE_TAG = "videomoments/pipeline_type"
+
+AUDIO_EXTRACTION = "audio_extraction"
+TRANSCRIPTION = "transcription"
+MOMENT_GENERATION = "moment_generation"
+CLIP_EXTRACTION = "clip_extraction"
+MOMENT_REFINEMENT = "moment_refinement"
+
+
+def pool_limits(settings: Settings) -> dict[str, int]:
+    """Slots of each pool over all runs; set on the instance by defs/startup.py.
+
+    clip_extraction counts assets at work; each cuts up to `settings.clip_processes` clips at once.
+    """
+    return {
+        AUDIO_EXTRACTION: 2,
+        TRANSCRIPTION: 2,
+        MOMENT_GENERATION: 2,
+        CLIP_EXTRACTION: settings.clip_processes,
+        MOMENT_REFINEMENT: 1,
+    }
+
+
+def as_failure(context: dg.AssetExecutionContext, stage: Stage, error: VideoMomentsError) -> dg.Failure:
+    """The Dagster Failure for `error`. Three retry mechanisms exist, and a permanent failure must stop all of them:
+    `allow_retries` stops the asset's policy, the run tag stops run retries."""
+    if not error.retryable:
+        context.instance.add_run_tags(context.run.run_id, {NO_RUN_RETRY_TAG: "false"})
+    return dg.Failure(
+        description=f"{error.message} {error.hint}".strip(),
+        metadata={
+            "stage": stage.value,
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "retryable": dg.MetadataValue.bool(error.retryable),
+        },
+        allow_retries=error.retryable,
+    )

@@ -1,0 +1,54 @@
+"""Thin resources: each hands out one object of the layers below, made once a process. No logic of its own."""
+
+from functools import cache
+
+import dagster as dg
+import redis
+
+from db.session import Database
+from videomoments_dagster.requests.connection import connect
+from videomoments_dagster.settings import Settings, get_settings
+from videomoments_dagster.storage.base import ObjectStore
+from videomoments_dagster.storage.factory import open_store
+
+
+@cache
+def _database(url: str) -> Database:
+    return Database(url)
+
+
+@cache
+def _redis(url: str) -> "redis.Redis":
+    return connect(url)
+
+
+@cache
+def _store(settings: Settings) -> ObjectStore:
+    if settings.gcs_bucket_name:
+        from dagster_gcp import GCSResource  # 2.9 s of imports: only where a bucket is configured
+
+        from videomoments_dagster.storage.gcs import GoogleCloudStore
+
+        if not settings.gcs_credentials_path:
+            return GoogleCloudStore.from_client(settings, GCSResource(project=None).get_client())
+    return open_store(settings)
+
+
+class PlatformResource(dg.ConfigurableResource):
+    """The services behind the assets, as the settings name them."""
+
+    @property
+    def settings(self) -> Settings:
+        return get_settings()
+
+    @property
+    def database(self) -> Database:
+        return _database(self.settings.database_url)
+
+    @property
+    def redis(self) -> "redis.Redis":
+        return _redis(self.settings.redis_url)
+
+    @property
+    def store(self) -> ObjectStore:
+        return _store(self.settings)

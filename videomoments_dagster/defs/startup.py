@@ -1,0 +1,19 @@
+"""Start-up step of the platform, `python -m videomoments_dagster.defs.startup`: Dagster's tables and pool limits.
+
+Idempotent; run before the daemon starts. Limits come from the settings, never from hand edits in the UI.
+"""
+
+import dagster as dg
+
+from videomoments_dagster.defs.policies import pool_limits
+from videomoments_dagster.settings import get_settings
+
+
+def main() -> None:
+    with dg.DagsterInstance.get() as instance:
+        for pool, limit in pool_limits(get_settings()).items():
+            instance.event_log_storage.set_concurrency_slots(pool, limit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""A run's side of live status: stages, progress, lock renewal, and errors turned into typed failures.
+
+PostgreSQL and Dagster hold the truth. When Redis is away, a run goes on without telling.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import dagster as dg
+
+from db.queries import requests as request_queries
+from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG, as_failure
+from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.errors import DiskFull, ServiceUnavailable, VideoMomentsError
+from videomoments_dagster.requests.lock import TTL_SECONDS, PipelineLock
+from videomoments_dagster.requests.stages import STAGES_OF, PipelineType, Stage
+from videomoments_dagster.requests.status import LiveStatus
+
+Progress = Callable[[float], None]
+_NO_SPACE = {28, 122}  # ENOSPC, EDQUOT
+_PROGRESS_EVERY_SECONDS = 0.5
+_announced: set[str] = set()  # runs of this process that have reported themselves
+
+
+@contextmanager
+def stage(context: dg.AssetExecutionContext, platform: PlatformResource, stage: Stage) -> Iterator[Progress]:
+    """Run the body as `stage` of the context's video; yields a function that takes progress 0..1.
+
+    Any VideoMomentsError becomes a typed Dagster Failure and the stage's `_error`; other exceptions are reported as
+    internal errors and go on as they are.
+    """
+    video, status = context.partition_key, LiveStatus(platform.redis)
+    with suppress(ServiceUnavailable):
+        _announce(context, platform, status)
+        status.stage_started(video, stage)
+    reported = 0.0
+
+    def progress(done: float) -> None:
+        nonlocal reported
+        now = time.monotonic()
+        if now - reported >= _PROGRESS_EVERY_SECONDS:
+            reported = now
+            with suppress(ServiceUnavailable):
+                status.stage_progress(video, stage, done)
+
+    try:
+        with _renewed_lock(context, platform):
+            yield progress
+    except VideoMomentsError as error:
+        _report_failure(status, video, stage, error)
+        raise as_failure(context, stage, error) from error
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            _report_failure(status, video, stage, _internal(error))
+            raise
+        full = DiskFull(f"{error.strerror}: {error.filename or platform.settings.home}")
+        _report_failure(status, video, stage, full)
+        raise as_failure(context, stage, full) from error
+    except Exception as error:
+        _report_failure(status, video, stage, _internal(error))
+        raise
+    with suppress(ServiceUnavailable):
+        status.stage_completed(video, stage)
+
+
+def note(context: dg.AssetExecutionContext, platform: PlatformResource, reason: str) -> None:
+    """Tell those who wait why there is less than they may expect."""
+    context.log.info(reason)
+    with suppress(ServiceUnavailable):
+        LiveStatus(platform.redis).note(context.partition_key, reason)
+
+
+def lock_owner(run: dg.DagsterRun) -> str:
+    """The token under which a run holds its video's lock: its request, or itself when started in the UI."""
+    return run.tags.get(REQUEST_TAG) or run.run_id
+
+
+def pipeline_type(run: dg.DagsterRun) -> PipelineType:
+    """What kind of pipeline a run is: its request says so, else the assets that were selected in the UI."""
+    if tagged := run.tags.get(PIPELINE_TAG):
+        return PipelineType(tagged)
+    selected = {key.to_user_string() for key in run.asset_selection or ()}
+    if not selected or selected & {"video", "audio", "transcript"}:
+        return PipelineType.FULL
+    return PipelineType.MOMENTS_ONLY if "moments" in selected else PipelineType.CLIPS_ONLY
+
+
+def _announce(context: dg.AssetExecutionContext, platform: PlatformResource, status: LiveStatus) -> None:
+    """Once a run and process: the request is launched, the hash shows this run, the lock is ours if it is free."""
+    run, video = context.run, context.partition_key
+    if run.run_id in _announced:
+        return
+    request_id = run.tags.get(REQUEST_TAG)
+    if request_id:
+        with platform.database.session() as session:
+            request_queries.mark_launched(session, request_id, run.run_id)
+    PipelineLock(platform.redis).acquire(video, lock_owner(run))
+    known = status.read(video)
+    if known and request_id and known.request_id == request_id:
+        status.run_started(video, run.run_id)
+    else:
+        kind = pipeline_type(run)
+        status.begin(video, request_id=request_id, pipeline_type=kind, stages=STAGES_OF[kind], run_id=run.run_id)
+    _announced.add(run.run_id)
+
+
+@contextmanager
+def _renewed_lock(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[None]:
+    """Renew the video's lock while the body works, so that a stage may take hours."""
+    ended, lock, video, owner = threading.Event(), PipelineLock(platform.redis), context.partition_key, lock_owner(context.run)
+
+    def renew() -> None:
+        while not ended.wait(TTL_SECONDS / 6):
+            with suppress(ServiceUnavailable):
+                lock.renew(video, owner)
+
+    thread = threading.Thread(target=renew, name=f"lock-{video}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _report_failure(status: LiveStatus, video: str, stage: Stage, error: VideoMomentsError) -> None:
+    with suppress(ServiceUnavailable):
+        status.stage_failed(video, stage, error.as_dict(stage))
+
+
+def _internal(error: BaseException) -> VideoMomentsError:
+    return VideoMomentsError(
+        f"{type(error).__name__} in this stage.", hint="A defect of VideoMoments: the run's log in the Dagster UI says more."
+    )
