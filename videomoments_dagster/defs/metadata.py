@@ -1,0 +1,39 @@
+"""What a person sees of a materialization in the Dagster UI: thumbnails, tables of moments, plain numbers."""
+
+from collections.abc import Iterable, Sequence
+
+import dagster as dg
+
+from videomoments_dagster.defs.resources import PlatformResource
+
+
+def thumbnail(platform: PlatformResource, path: str) -> dg.MarkdownMetadataValue:
+    """A picture the UI shows, by the API path that answers with a fresh signed URL. Bytes stay out of the event log."""
+    address = f"{platform.settings.public_url}{path}"
+    return dg.MetadataValue.md(f"[![thumbnail]({address})]({address})")
+
+
+def link(platform: PlatformResource, path: str) -> dg.UrlMetadataValue:
+    """A link to the API, which answers with a fresh signed URL."""
+    return dg.MetadataValue.url(f"{platform.settings.public_url}{path}")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MarkdownMetadataValue:
+    """A markdown table. Cells are escaped, so that a title can't break it."""
+    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+    lines += [" | ".join(_cell(value) for value in row) for row in rows]
+    return dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))
+
+
+def clock(seconds: float) -> str:
+    """1:02:03.4, or 2:03.4 below an hour."""
+    tenths = round(seconds * 10)
+    hours, rest = divmod(tenths, 36_000)
+    minutes, rest = divmod(rest, 600)
+    text = f"{minutes:02d}:{rest // 10:02d}.{rest % 10}"
+    return f"{hours}:{text}" if hours else text.removeprefix("0")
+
+
+def _cell(value: object) -> str:
+    text = clock(value) if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

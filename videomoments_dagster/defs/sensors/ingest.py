@@ -1,0 +1,107 @@
+"""The ingest sensor: turns messages of the Redis stream into partitions and runs, exactly once.
+
+The cursor is the last stream id that was read. Dagster stores the cursor and the reserved run ids together before it
+submits, so a tick that dies is taken up again; reading from the cursor never acknowledges anything early, and
+`run_key` = request id makes a message that is seen twice harmless.
+"""
+
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from db.queries import requests as request_queries
+from videomoments_dagster.defs import jobs
+from videomoments_dagster.defs.partitions import videos
+from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG
+from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.errors import Conflict, ServiceUnavailable, VideoMomentsError
+from videomoments_dagster.requests.stream import DeleteMessage, RequestStream, StartMessage
+
+BLOCK_SECONDS = 4.0  # the daemon's loop takes 5 s whatever its interval says, so the tick waits instead of the loop
+BATCH = 50  # messages a tick: far below the 60 s a tick may take
+
+
+@dataclass(slots=True)
+class _Tick:
+    """What one tick asks of Dagster, in the order of the stream."""
+
+    runs: dict[str, dg.RunRequest] = field(default_factory=dict)
+    added: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    dead: int = 0
+
+
+@dg.sensor(
+    jobs=[jobs.full, jobs.moments_only, jobs.clips_only],
+    minimum_interval_seconds=1,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def ingest(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SensorResult | dg.SkipReason:
+    """Launches a run for every request in `pipeline:requests`. A failed read skips the tick and loses nothing."""
+    stream = RequestStream(platform.redis)
+    tick = _Tick()
+    try:
+        messages = stream.read(context.cursor or "0-0", count=BATCH, block_seconds=BLOCK_SECONDS)
+        for identifier, fields in messages:
+            try:
+                _take(context, platform, stream.parse(fields), tick)
+            except ServiceUnavailable:
+                raise
+            except VideoMomentsError as error:
+                stream.bury(identifier, fields, f"{error.code}: {error.message}")
+                tick.dead += 1
+    except ServiceUnavailable as error:
+        return dg.SkipReason(error.message)
+    if not messages:
+        return dg.SkipReason("No requests.")
+    context.log.info(f"{len(messages)} messages: {len(tick.runs)} runs, {len(tick.deleted)} deletions, {tick.dead} dead.")
+    partition_requests: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
+    if tick.deleted:
+        partition_requests.append(videos.build_delete_request(tick.deleted))
+    if tick.added:
+        partition_requests.append(videos.build_add_request(tick.added))
+    return dg.SensorResult(
+        run_requests=list(tick.runs.values()), dynamic_partitions_requests=partition_requests, cursor=messages[-1][0]
+    )
+
+
+def _take(
+    context: dg.SensorEvaluationContext, platform: PlatformResource, message: StartMessage | DeleteMessage, tick: _Tick
+) -> None:
+    if isinstance(message, DeleteMessage):
+        # A start further on in the same batch adds the partition again; one before it was meant for the old video.
+        tick.added = [video for video in tick.added if video != message.video_id]
+        tick.runs = {key: run for key, run in tick.runs.items() if run.partition_key != message.video_id}
+        if message.video_id not in tick.deleted and context.instance.has_dynamic_partition(videos.name, message.video_id):
+            tick.deleted.append(message.video_id)
+        return
+    with platform.database.session() as session:
+        row = request_queries.get(session, message.request_id)
+        if row is None:
+            row = _record(session, message)
+        if row.state in {"finished", "rejected"}:
+            return
+    if message.video_id not in tick.added:
+        tick.added.append(message.video_id)
+    tick.runs[message.request_id] = dg.RunRequest(
+        run_key=message.request_id,
+        job_name=jobs.JOB_OF[message.pipeline_type],
+        partition_key=message.video_id,
+        tags={REQUEST_TAG: message.request_id, PIPELINE_TAG: message.pipeline_type.value},
+    )
+
+
+def _record(session, message: StartMessage):
+    """The durable row of a request that another producer put on the stream by itself."""
+    request_queries.lock_video(session, message.video_id)
+    known = request_queries.taken_identifier(session, message.video_id)
+    if message.url and known and known != message.url:
+        raise Conflict(f"Identifier {message.video_id!r} belongs to another URL; give a video_id of its own.")
+    return request_queries.create(
+        session,
+        request_id=message.request_id,
+        video_identifier=message.video_id,
+        source_url=message.url,
+        pipeline_type=message.pipeline_type.value,
+        config=message.config,
+    )

@@ -1,0 +1,118 @@
+"""What the end of a run leaves behind: its history row, its finished request, its status, and a free lock.
+
+Everything here is idempotent; a sensor that is killed half-way does it again.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from db.queries import requests as request_queries
+from db.queries import runs as run_queries
+from videomoments_dagster.defs.policies import REQUEST_TAG
+from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.defs.tracking import lock_owner, pipeline_type
+from videomoments_dagster.errors import ServiceUnavailable
+from videomoments_dagster.requests.lock import PipelineLock
+from videomoments_dagster.requests.status import LiveStatus
+
+_PARTITION_TAG = "dagster/partition"
+_WILL_RETRY_TAG = "dagster/will_retry"
+_MOMENTS_STEP = "moments"
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.SUCCESS,
+    minimum_interval_seconds=1,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    monitored_jobs=None,
+)
+def run_succeeded(context: dg.RunStatusSensorContext, platform: PlatformResource) -> None:
+    """Records a completed run."""
+    _finish(context, platform, "completed", None)
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.CANCELED,
+    minimum_interval_seconds=1,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def run_cancelled(context: dg.RunStatusSensorContext, platform: PlatformResource) -> None:
+    """Records a cancelled run."""
+    _finish(context, platform, "cancelled", None)
+
+
+@dg.run_failure_sensor(minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def run_failed(context: dg.RunFailureSensorContext, platform: PlatformResource) -> None:
+    """Records a failed run with its typed error; `partial` when its moments are there. One that is retried goes on."""
+    run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
+    if run.tags.get(_WILL_RETRY_TAG) == "true":
+        return
+    error = _typed_error(context)
+    finished = {
+        record.event_log_entry.step_key
+        for record in context.instance.get_records_for_run(
+            run.run_id, of_type=dg.DagsterEventType.STEP_SUCCESS, limit=100
+        ).records
+    }
+    _finish(context, platform, "partial" if _MOMENTS_STEP in finished else "failed", error)
+
+
+def _finish(
+    context: dg.RunStatusSensorContext, platform: PlatformResource, status: str, error: dict[str, Any] | None
+) -> None:
+    run = context.dagster_run
+    video = run.tags.get(_PARTITION_TAG)
+    if not video or (run.asset_check_selection and not run.asset_selection):
+        return  # no run of the pipeline: somebody executed checks
+    record = context.instance.get_run_record_by_id(run.run_id)
+    started = _time(record and (record.start_time or record.create_timestamp.timestamp()))
+    completed = _time(record and record.end_time)
+    with platform.database.session() as session:
+        run_queries.record(
+            session,
+            identifier=f"pipeline:{video}:{int(started.timestamp() * 1000)}",
+            video_identifier=video,
+            pipeline_type=pipeline_type(run).value,
+            status=status,
+            started_at=started,
+            completed_at=completed,
+            error_stage=error and error.get("stage"),
+            error_message=error and " ".join(filter(None, (error.get("message"), error.get("hint")))),
+        )
+        if request_id := run.tags.get(REQUEST_TAG):
+            request_queries.mark_finished(session, request_id, error=json.dumps(error) if error else None)
+    try:
+        LiveStatus(platform.redis).finish(video, status, error)
+        PipelineLock(platform.redis).release(video, lock_owner(run))
+    except ServiceUnavailable as away:
+        context.log.warning(away.message)  # the lock ends by itself
+
+
+def _time(timestamp: float | None) -> datetime:
+    return datetime.fromtimestamp(timestamp, UTC) if timestamp else datetime.now(UTC)
+
+
+def _typed_error(context: dg.RunFailureSensorContext) -> dict[str, Any]:
+    """The first failed step's error as `{stage, code, message, hint, retryable}`."""
+    for event in context.get_step_failure_events():
+        failure = event.step_failure_data.user_failure_data
+        if failure and "code" in failure.metadata:
+            return {key: value.value for key, value in failure.metadata.items()}
+        cause = event.step_failure_data.error
+        return {
+            "stage": event.step_key,
+            "code": "internal_error",
+            "message": (cause.message if cause else "The step failed.").strip().splitlines()[0][:500],
+            "hint": "The run's log in the Dagster UI says more.",
+            "retryable": False,
+        }
+    return {
+        "stage": None,
+        "code": "run_crashed",
+        "message": (context.failure_event.message or "The run's process ended.").strip().splitlines()[0][:500],
+        "hint": "Start the video again; finished stages keep their results.",
+        "retryable": True,
+    }
