@@ -5,7 +5,16 @@ from typing import Any
 import dagster as dg
 
 from videomoments_dagster.defs import checks, jobs
-from videomoments_dagster.defs.assets import audio, clips, moments, refined_moments, scores, thumbnails, transcript, video
+from videomoments_dagster.defs.assets import (
+    audio,
+    clips,
+    moments,
+    refined_moments,
+    scores,
+    thumbnails,
+    transcript,
+    video,
+)
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.sensors import ingest, reconcile, run_status
 
@@ -24,7 +33,7 @@ def build_definitions(**overrides: Any) -> dg.Definitions:
             thumbnails.thumbnails,
         ],
         asset_checks=checks.ALL,
-        jobs=[jobs.full, jobs.moments_only, jobs.clips_only],
+        jobs=[jobs.full, jobs.moments_only, jobs.clips_only, jobs.checks],
         sensors=[
             ingest.ingest,
             reconcile.reconcile,

@@ -37,7 +37,7 @@ def slug(text: str) -> str:
 
 def identifier_from_url(url: str) -> str:
     """The identifier a URL asks for: the slug of its file's stem."""
-    name = unquote(urlsplit(url).path.rstrip("/").rsplit("/", 1)[-1])
+    name = unquote(urlsplit(url).path).rstrip("/").rsplit("/", 1)[-1]
     return slug(name.rsplit(".", 1)[0] if "." in name[1:] else name)
 
 

@@ -1,7 +1,7 @@
 """The one settings object: read from the environment, with what the embedded stack wrote down as the default.
 
 Code elsewhere asks `get_settings()` and does not know whether a service is embedded or configured. Every field's
-name in the environment is its alias; docs/settings.md lists them all (a test compares).
+name in the environment is its alias; the README lists them all (a test compares).
 """
 
 import json

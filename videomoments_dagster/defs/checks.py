@@ -75,7 +75,11 @@ def audio_matches_video(context: dg.AssetCheckExecutionContext, platform: Platfo
             platform.store.local_copy(names.audio(key), directory) as path,
             wave.open(str(path)) as sound,
         ):
-            rate, channels, seconds = sound.getframerate(), sound.getnchannels(), sound.getnframes() / sound.getframerate()
+            rate, channels, seconds = (
+                sound.getframerate(),
+                sound.getnchannels(),
+                sound.getnframes() / sound.getframerate(),
+            )
     except (VideoMomentsError, wave.Error, EOFError) as error:
         return _result([str(error)])
     if (rate, channels) != (16_000, 1):
@@ -170,7 +174,8 @@ def refined_inside_clip(context: dg.AssetCheckExecutionContext, platform: Platfo
         if clip is None:
             faults.append(f"{moment.title!r} refines a moment without a clip.")
         elif not (
-            clip.start_time - ROUNDING_SECONDS <= moment.start_time and moment.end_time <= clip.end_time + ROUNDING_SECONDS
+            clip.start_time - ROUNDING_SECONDS <= moment.start_time
+            and moment.end_time <= clip.end_time + ROUNDING_SECONDS
         ):
             faults.append(
                 f"{moment.title!r} from {moment.start_time} to {moment.end_time} s; "
@@ -185,9 +190,7 @@ def moments_scored(context: dg.AssetCheckExecutionContext, platform: PlatformRes
     with platform.database.read() as session:
         row = require_video(session, context.partition_key)
         found = moment_queries.of_video(session, row.id)
-    faults = [
-        f"{moment.title!r} has no score." for moment in found if moment.generation_model and moment.score is None
-    ]
+    faults = [f"{moment.title!r} has no score." for moment in found if moment.generation_model and moment.score is None]
     return _result(faults, moments=len(found))
 
 

@@ -26,6 +26,12 @@ clips_only = dg.define_asset_job(
     description="Cut the clips that are missing or no longer fit their moments, and their thumbnails.",
     tags={"dagster/max_runtime": str(6 * 3600)},
 )
+checks = dg.define_asset_job(
+    "video_checks",
+    selection=dg.AssetSelection.all_asset_checks(),
+    partitions_def=videos,
+    description="Only the asset checks: is what is stored still right?",
+)
 
 JOB_OF = {
     PipelineType.FULL: full.name,

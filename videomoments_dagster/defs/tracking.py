@@ -109,7 +109,12 @@ def _announce(context: dg.AssetExecutionContext, platform: PlatformResource, sta
 @contextmanager
 def _renewed_lock(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[None]:
     """Renew the video's lock while the body works, so that a stage may take hours."""
-    ended, lock, video, owner = threading.Event(), PipelineLock(platform.redis), context.partition_key, lock_owner(context.run)
+    ended, lock, video, owner = (
+        threading.Event(),
+        PipelineLock(platform.redis),
+        context.partition_key,
+        lock_owner(context.run),
+    )
 
     def renew() -> None:
         while not ended.wait(TTL_SECONDS / 6):
@@ -132,5 +137,6 @@ def _report_failure(status: LiveStatus, video: str, stage: Stage, error: VideoMo
 
 def _internal(error: BaseException) -> VideoMomentsError:
     return VideoMomentsError(
-        f"{type(error).__name__} in this stage.", hint="A defect of VideoMoments: the run's log in the Dagster UI says more."
+        f"{type(error).__name__} in this stage.",
+        hint="A defect of VideoMoments: the run's log in the Dagster UI says more.",
     )

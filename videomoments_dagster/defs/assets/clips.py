@@ -68,7 +68,13 @@ def clips(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
             "clips": metadata.table(
                 ["start", "end", "kB", "video", "play"],
                 [
-                    (c.start_time, c.end_time, c.file_size_kb, c.video_codec, f"{platform.settings.public_url}/api/clips/{c.moment_identifier}/stream")
+                    (
+                        c.start_time,
+                        c.end_time,
+                        c.file_size_kb,
+                        c.video_codec,
+                        f"{platform.settings.public_url}/api/clips/{c.moment_identifier}/stream",
+                    )
                     for c in stored
                 ],
             ),

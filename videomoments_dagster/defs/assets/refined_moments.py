@@ -56,7 +56,16 @@ def refined_moments(context: dg.AssetExecutionContext, platform: PlatformResourc
             old = Span(to_ms(root.start_time), to_ms(root.end_time))
             clip = Span(to_ms(root.clip.start_time), to_ms(root.clip.end_time))
             new = refiner.refine(old, clip, said, silences, find_options(config))
-            shown.append((root.title, root.start_time, to_seconds(new.start_ms), root.end_time, to_seconds(new.end_ms), new.reason))
+            shown.append(
+                (
+                    root.title,
+                    root.start_time,
+                    to_seconds(new.start_ms),
+                    root.end_time,
+                    to_seconds(new.end_ms),
+                    new.reason,
+                )
+            )
             if new.changed:
                 refined.append(
                     moment_queries.NewRefined(

@@ -40,7 +40,8 @@ def scores(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.
             (
                 moment,
                 scorer.score(
-                    FoundMoment(to_ms(moment.start_time), to_ms(moment.end_time), moment.title, moment.score or 0, ""), said
+                    FoundMoment(to_ms(moment.start_time), to_ms(moment.end_time), moment.title, moment.score or 0, ""),
+                    said,
                 ),
             )
             for moment in found

@@ -31,7 +31,10 @@ _OF_THE_VIDEO = "video"
 def thumbnails(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """JPEGs 480 pixels wide: the video a tenth in, each clip at the middle of its span."""
     key, store = context.partition_key, platform.store
-    with stage(context, platform, Stage.THUMBNAILS) as progress, temp_directory(platform, "thumbnails", key) as directory:
+    with (
+        stage(context, platform, Stage.THUMBNAILS) as progress,
+        temp_directory(platform, "thumbnails", key) as directory,
+    ):
         with platform.database.read() as session:
             row = require_video(session, key)
             stored_clips = {clip.moment_identifier: clip for clip in clip_queries.of_video(session, row.id)}

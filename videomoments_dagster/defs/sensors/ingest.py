@@ -54,7 +54,9 @@ def ingest(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
         return dg.SkipReason(error.message)
     if not messages:
         return dg.SkipReason("No requests.")
-    context.log.info(f"{len(messages)} messages: {len(tick.runs)} runs, {len(tick.deleted)} deletions, {tick.dead} dead.")
+    context.log.info(
+        f"{len(messages)} messages: {len(tick.runs)} runs, {len(tick.deleted)} deletions, {tick.dead} dead."
+    )
     partition_requests: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
     if tick.deleted:
         partition_requests.append(videos.build_delete_request(tick.deleted))
@@ -72,7 +74,9 @@ def _take(
         # A start further on in the same batch adds the partition again; one before it was meant for the old video.
         tick.added = [video for video in tick.added if video != message.video_id]
         tick.runs = {key: run for key, run in tick.runs.items() if run.partition_key != message.video_id}
-        if message.video_id not in tick.deleted and context.instance.has_dynamic_partition(videos.name, message.video_id):
+        if message.video_id not in tick.deleted and context.instance.has_dynamic_partition(
+            videos.name, message.video_id
+        ):
             tick.deleted.append(message.video_id)
         return
     with platform.database.session() as session:
