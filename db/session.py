@@ -1,0 +1,121 @@
+"""Connections and units of work. Sessions are opened inside the endpoint or asset that uses them, and end with it.
+
+Not here: queries (db/queries), and where the database is (the caller gives a ready SQLAlchemy URL).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session, sessionmaker
+
+from videomoments_dagster.errors import InvalidConfig, InvalidInput, ServiceUnavailable
+
+DRIVER = "postgresql+psycopg2"
+CONNECT_TIMEOUT_SECONDS = 5
+POOL_TIMEOUT_SECONDS = 10
+
+
+class Database:
+    """A pool of connections to the product database. Nothing is opened before the first use."""
+
+    def __init__(self, url: str, *, pool_size: int = 5, max_overflow: int = 10) -> None:
+        """`url` starts with `postgresql+psycopg2://`; anything else raises InvalidConfig."""
+        address = parse_url(url)
+        self._name = server_name(address)
+        self.engine: Engine = create_engine(
+            address,
+            pool_size=pool_size,
+            max_overflow=max_overflow,
+            pool_timeout=POOL_TIMEOUT_SECONDS,
+            pool_pre_ping=True,
+            pool_use_lifo=True,
+            connect_args=connect_arguments(address),
+        )
+        event.listen(self.engine, "connect", _speak_utc)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """One unit of work: committed at the end of the block, rolled back when it raises.
+
+        What was loaded stays readable after the block. Raises ServiceUnavailable when the server is away or every
+        connection is busy, InvalidInput when PostgreSQL refuses a value (too long, out of range, NUL in a text).
+        """
+        with named_errors(self._name), self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session whose transaction PostgreSQL itself keeps read-only. Raises as `session` does."""
+        with named_errors(self._name), self._sessions() as session:
+            session.connection(execution_options={"postgresql_readonly": True})
+            yield session
+
+    def ping(self) -> str:
+        """The server's version, such as '15.4'. Raises ServiceUnavailable."""
+        with self.read() as session:
+            return str(session.scalar(text("SHOW server_version"))).split()[0]
+
+    def dispose(self) -> None:
+        """Close every idle connection. The object can be used again."""
+        self.engine.dispose()
+
+
+def parse_url(url: str) -> URL:
+    """Raises InvalidConfig, without repeating the URL: it may hold a password."""
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        raise InvalidConfig(
+            "The database URL can't be read.", hint=f"Write it as {DRIVER}://user:password@host:port/database."
+        ) from None
+    if address.drivername != DRIVER:
+        raise InvalidConfig(
+            f"The database URL says {address.drivername}://, which is not the driver used here.",
+            hint=f"Write it as {DRIVER}://user:password@host:port/database.",
+        )
+    return address
+
+
+def connect_arguments(address: URL) -> dict[str, str | int]:
+    """libpq parameters that the URL does not set itself."""
+    defaults = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "videomoments"}
+    return {key: value for key, value in defaults.items() if key not in address.query}
+
+
+@contextmanager
+def named_errors(server: str) -> Iterator[None]:
+    """PostgreSQL's failures as VideoMomentsErrors, where they have a meaning to the user."""
+    try:
+        yield
+    except OperationalError as error:
+        # no statement: connecting failed; invalidated: the connection broke under the statement
+        if error.statement is not None and not error.connection_invalidated:
+            raise
+        reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "the connection broke"
+        raise ServiceUnavailable(f"PostgreSQL at {server} does not answer: {reason}") from error
+    except PoolTimeout as error:
+        raise ServiceUnavailable(f"Every connection to PostgreSQL at {server} is busy.") from error
+    except DataError as error:
+        raise InvalidInput(f"PostgreSQL refused a value: {str(error.orig).strip().splitlines()[0]}.") from error
+    except ValueError as error:
+        if "NUL (0x00)" not in str(error):  # psycopg2's own words; it checks before it sends
+            raise
+        raise InvalidInput("A text holds a NUL character.", hint="Remove it.") from error
+
+
+def _speak_utc(connection: Any, _: object) -> None:
+    """Timestamps read as UTC whatever the server's zone. By SET: poolers refuse it as a start-up option."""
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("SET TIME ZONE 'UTC'")
+    connection.autocommit = False
+
+
+def server_name(address: URL) -> str:
+    """Host, port and database, for messages: nothing secret."""
+    return f"{address.host or 'localhost'}:{address.port or 5432}/{address.database or ''}"
