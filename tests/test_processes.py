@@ -1,6 +1,5 @@
 """Child processes: typed errors, limits, and nothing left behind. The children are real: tests/child_operations.py."""
 
-import os
 import threading
 from pathlib import Path
 
@@ -90,7 +89,7 @@ def test_children_run_side_by_side_from_threads() -> None:
 
 def test_no_descriptor_is_leaked() -> None:
     _run("count", to=1)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         _run("count", to=1)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -5,7 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
+from typing import Any
 
+import dagster as dg
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from db.models import Transcript, Video
@@ -17,10 +20,19 @@ from videomoments_dagster.errors import DiskFull, StageInputMissing
 from videomoments_dagster.requests.config import PipelineConfig
 
 
-def request_config(session: Session, video: str) -> PipelineConfig:
-    """The configuration of the newest request for the video; the defaults when there is none."""
+class Overrides(dg.Config):
+    """Run config of an asset: never needed, it only overrides what the request said."""
+
+    overrides: dict[str, Any] = Field(
+        {}, description="Keys of a request's config, e.g. {max_moments: 5, padding_left: 2.0}; they win for this run."
+    )
+
+
+def request_config(session: Session, video: str, run_config: Overrides | None = None) -> PipelineConfig:
+    """The configuration of the newest request for the video (the defaults when there is none), with the run's
+    overrides on top. Raises InvalidConfig."""
     request = request_queries.newest(session, video)
-    return PipelineConfig.parse(request.config if request else {})
+    return PipelineConfig.parse({**(request.config if request else {}), **(run_config.overrides if run_config else {})})
 
 
 def require_video(session: Session, video: str) -> Video:

@@ -11,7 +11,7 @@ from db.queries import clips as clip_queries
 from db.queries import moments as moment_queries
 from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.moments import moments
-from videomoments_dagster.defs.inputs import request_config, require_video, temp_directory
+from videomoments_dagster.defs.inputs import Overrides, request_config, require_video, temp_directory
 from videomoments_dagster.defs.objects import delete_objects
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
@@ -34,14 +34,14 @@ from videomoments_dagster.storage import names
     pool=policies.CLIP_EXTRACTION,
     code_version="1",
 )
-def clips(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+def clips(context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides) -> dg.MaterializeResult:
     """A clip for each moment. A clip that is stored and still fits its moment is kept, so a retry cuts only the rest."""
     key, store = context.partition_key, platform.store
     with temp_directory(platform, "clips", key) as directory:
         with stage(context, platform, Stage.CLIP_EXTRACTION) as progress:
             with platform.database.read() as session:
                 video = require_video(session, key)
-                config = request_config(session, key)
+                asked = request_config(session, key, config)
                 roots = moment_queries.of_video(session, video.id, refined=False)
             wanted = _wanted(platform, video, config, roots, directory)
             results: list[CutResult] = []

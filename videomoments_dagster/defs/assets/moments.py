@@ -6,7 +6,7 @@ from db.queries import configs as config_queries
 from db.queries import moments as moment_queries
 from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.transcript import transcript
-from videomoments_dagster.defs.inputs import request_config, require_transcript, require_video
+from videomoments_dagster.defs.inputs import Overrides, request_config, require_transcript, require_video
 from videomoments_dagster.defs.objects import delete_objects
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
@@ -29,17 +29,17 @@ from videomoments_dagster.requests.stages import Stage
     pool=policies.MOMENT_GENERATION,
     code_version="builtin_moments-1",
 )
-def moments(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+def moments(context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides) -> dg.MaterializeResult:
     """Moments with title and score. Replaces what a model made and nobody edited; none found is a result."""
     key = context.partition_key
     with stage(context, platform, Stage.MOMENT_GENERATION):
         with platform.database.read() as session:
             video = require_video(session, key)
             row = require_transcript(session, video)
-            config = request_config(session, key)
+            wanted = request_config(session, key, config)
             said = Transcript.from_rows(row.word_timestamps, row.segment_timestamps, row.language or "en")
-        finder = registry.finder(config.generation_model or platform.settings.generation_model)
-        result = finder.find(said, find_options(config))
+        finder = registry.finder(wanted.generation_model or platform.settings.generation_model)
+        result = finder.find(said, find_options(wanted))
         with platform.database.session() as session:
             prompt = config_queries.prompt(session, finder.system_prompt, finder.user_prompt)
             generation_config = config_queries.generation_config(
@@ -48,10 +48,10 @@ def moments(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg
                 transcript_id=row.id,
                 model=finder.key,
                 operation_type="generation",
-                min_moment_length=config.min_moment_length,
-                max_moment_length=config.max_moment_length,
-                min_moments=config.min_moments,
-                max_moments=config.max_moments,
+                min_moment_length=wanted.min_moment_length,
+                max_moment_length=wanted.max_moment_length,
+                min_moments=wanted.min_moments,
+                max_moments=wanted.max_moments,
             )
             replaced = moment_queries.replace_generated(
                 session,

@@ -7,7 +7,7 @@ from db.queries import moments as moment_queries
 from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.clips import clips
 from videomoments_dagster.defs.assets.moments import find_options
-from videomoments_dagster.defs.inputs import request_config, require_transcript, require_video, temp_directory
+from videomoments_dagster.defs.inputs import Overrides, request_config, require_transcript, require_video, temp_directory
 from videomoments_dagster.defs.objects import delete_objects
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
@@ -31,14 +31,14 @@ from videomoments_dagster.storage import names
     pool=policies.MOMENT_REFINEMENT,
     code_version="builtin_moments-1",
 )
-def refined_moments(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+def refined_moments(context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides) -> dg.MaterializeResult:
     """A refined child for each moment whose boundaries got better. Unsure means unchanged, with the reason here."""
     key = context.partition_key
     with stage(context, platform, Stage.MOMENT_REFINEMENT) as progress:
         with platform.database.read() as session:
             video = require_video(session, key)
             row = require_transcript(session, video)
-            config = request_config(session, key)
+            wanted = request_config(session, key, config)
             roots = [m for m in moment_queries.of_video(session, video.id, refined=False) if m.clip]
         said = Transcript.from_rows(row.word_timestamps, row.segment_timestamps, row.language or "en")
         silences: list[Span] = []
@@ -48,14 +48,14 @@ def refined_moments(context: dg.AssetExecutionContext, platform: PlatformResourc
                 platform.store.local_copy(names.audio(key), directory) as path,
             ):
                 silences = [Span(start, end) for start, end in find_silences(path)]
-        refiner = registry.refiner(config.refinement_model or platform.settings.refinement_model)
+        refiner = registry.refiner(wanted.refinement_model or platform.settings.refinement_model)
         refined: list[moment_queries.NewRefined] = []
         shown: list[tuple[object, ...]] = []
         for done, root in enumerate(roots):
             assert root.clip  # noqa: S101  # filtered above
             old = Span(to_ms(root.start_time), to_ms(root.end_time))
             clip = Span(to_ms(root.clip.start_time), to_ms(root.clip.end_time))
-            new = refiner.refine(old, clip, said, silences, find_options(config))
+            new = refiner.refine(old, clip, said, silences, find_options(wanted))
             shown.append(
                 (
                     root.title,
@@ -85,8 +85,8 @@ def refined_moments(context: dg.AssetExecutionContext, platform: PlatformResourc
                 transcript_id=row.id,
                 model=refiner.key,
                 operation_type="refinement",
-                min_moment_length=config.min_moment_length,
-                max_moment_length=config.max_moment_length,
+                min_moment_length=wanted.min_moment_length,
+                max_moment_length=wanted.max_moment_length,
             )
             replaced = moment_queries.replace_refined(
                 session, video.id, refined, generation_model=refiner.key, generation_config_id=generation_config.id

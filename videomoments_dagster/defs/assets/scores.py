@@ -6,7 +6,7 @@ from db.queries import moments as moment_queries
 from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.moments import moments
 from videomoments_dagster.defs.assets.refined_moments import refined_moments
-from videomoments_dagster.defs.inputs import request_config, require_transcript, require_video
+from videomoments_dagster.defs.inputs import Overrides, request_config, require_transcript, require_video
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import stage
@@ -25,17 +25,17 @@ from videomoments_dagster.requests.stages import Stage
     retry_policy=policies.TRANSIENT,
     code_version="builtin_moments-1",
 )
-def scores(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+def scores(context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides) -> dg.MaterializeResult:
     """Scores of the moments and their refined children."""
     key = context.partition_key
     with stage(context, platform, Stage.SCORING):
         with platform.database.read() as session:
             video = require_video(session, key)
             row = require_transcript(session, video)
-            config = request_config(session, key)
+            wanted = request_config(session, key, config)
             found = moment_queries.of_video(session, video.id)
         said = Transcript.from_rows(row.word_timestamps, row.segment_timestamps, row.language or "en")
-        scorer = registry.scorer(config.scoring_model or platform.settings.scoring_model)
+        scorer = registry.scorer(wanted.scoring_model or platform.settings.scoring_model)
         scored = [
             (
                 moment,

@@ -5,7 +5,7 @@ import dagster as dg
 from db.queries import transcripts as transcript_queries
 from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.audio import audio
-from videomoments_dagster.defs.inputs import request_config, require_video, temp_directory
+from videomoments_dagster.defs.inputs import Overrides, request_config, require_video, temp_directory
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import note, stage
@@ -27,13 +27,13 @@ _SHOWN_SENTENCES = 12
     pool=policies.TRANSCRIPTION,
     code_version="builtin_speech-1",
 )
-def transcript(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
+def transcript(context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides) -> dg.MaterializeResult:
     """Words and sentences with their times. Nothing said is a result too: an empty transcript."""
     key = context.partition_key
     with stage(context, platform, Stage.TRANSCRIPTION) as progress:
         with platform.database.read() as session:
             video = require_video(session, key)
-            model = request_config(session, key).speech_model or platform.settings.speech_model
+            model = request_config(session, key, config).speech_model or platform.settings.speech_model
         recognizer = registry.speech(model)
         with (
             temp_directory(platform, "transcript", key) as directory,
