@@ -15,6 +15,7 @@ VideoMomentsError
 │   └── SourceTooLarge
 ├── MediaError                   the bytes are there, but can't be used
 │   ├── NotAVideo
+│   ├── NoAudio                  the video has no audio track
 │   ├── MediaDamaged             truncated, or broken in the middle
 │   ├── MediaTimeout             the child process hit its time limit
 │   └── MediaCrashed             the child process died (signal, memory limit)
@@ -129,6 +130,11 @@ class MediaError(VideoMomentsError):
 class NotAVideo(MediaError):
     code, title = "not_a_video", "The file is not a video"
     hint = "Submit the address of the media file itself (MP4, WebM, MKV, MOV), not of a page that shows it."
+
+
+class NoAudio(MediaError):
+    code, title = "no_audio", "The video has no audio track"
+    hint = "Moments are found in speech; add them by hand, or submit a rendition with sound."
 
 
 class MediaDamaged(MediaError):

@@ -1,0 +1,13 @@
+"""The media child process: `python -m videomoments_dagster.media.child`, started by `runner.py` only."""
+
+from videomoments_dagster.media.native import indexing, measuring, sound
+from videomoments_dagster.processes import serve_child
+
+if __name__ == "__main__":
+    serve_child(
+        {
+            "probe": measuring.probe,
+            "extract_audio": sound.extract_audio,
+            "keyframe_index": indexing.keyframe_index,
+        }
+    )
