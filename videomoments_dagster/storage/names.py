@@ -1,5 +1,7 @@
 """Deterministic object names: everything of a video is found, and deleted, by its identifier."""
 
+from videomoments_dagster.errors import StorageError
+
 
 def video(video: str, extension: str) -> str:
     """`extension` without a dot: mp4, webm, mkv, mov."""
@@ -34,3 +36,23 @@ def upload(video: str, request: str) -> str:
 def prefixes(video: str) -> tuple[str, ...]:
     """Every prefix under which a video has objects."""
     return tuple(f"{room}/{video}/" for room in ("videos", "audio", "keyframes", "clips", "thumbnails", "uploads"))
+
+
+def check_object_name(name: str) -> str:
+    """Return `name` unchanged, or raise StorageError: it must be a relative path that can't leave the store.
+
+    At most 1024 bytes (the limit of GCS), 255 for each part (the limit of file systems).
+    """
+    parts = name.split("/")
+    if (
+        "\0" in name
+        or "\\" in name
+        or any(part in {"", ".", ".."} for part in parts)
+        or len(name.encode(errors="replace")) > 1024
+        or any(len(part.encode(errors="replace")) > 255 for part in parts)
+    ):
+        raise StorageError(
+            f"{name[:120]!r} can't name an object.",
+            hint="Object names are relative paths of at most 1024 bytes without empty parts, '.', '..', '\\' and NUL.",
+        )
+    return name

@@ -1,0 +1,16 @@
+"""Which object store the settings mean. The one place that chooses."""
+
+from videomoments_dagster.settings import Settings
+from videomoments_dagster.storage.base import ObjectStore
+from videomoments_dagster.storage.directory import DirectoryStore
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """The bucket when one is configured, else the directory `objects` in the platform's home."""
+    if settings.gcs_bucket_name:
+        from videomoments_dagster.storage.gcs import GoogleCloudStore  # google's packages take a second to import
+
+        return GoogleCloudStore.from_settings(settings)
+    return DirectoryStore(
+        settings.objects_directory, settings.signing_key, settings.public_url, settings.signed_url_seconds
+    )
