@@ -1,0 +1,120 @@
+"""Moments as they are shown, and scores. How models' moments replace each other is in db/queries/replacing.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Integer, Row, Select, String, column, func, select, update, values
+from sqlalchemy.orm import Session, aliased
+
+from db.models import Clip, GenerationConfig, Moment, Thumbnail
+from db.queries.clips import ClipView, view_columns
+from db.queries.paging import MAX_UNPAGED
+from db.queries.replacing import NewMoment, NewRefined, ReplacedMoments, replace_generated, replace_refined
+
+__all__ = [
+    "MomentView",
+    "NewMoment",
+    "NewRefined",
+    "ReplacedMoments",
+    "get",
+    "of_video",
+    "replace_generated",
+    "replace_refined",
+    "set_scores",
+    "view",
+]
+
+_PARENT = aliased(Moment, name="parent")
+_MOMENT_COLUMNS = (
+    Moment.id,
+    Moment.identifier,
+    Moment.title,
+    Moment.start_time,
+    Moment.end_time,
+    Moment.is_refined,
+    _PARENT.identifier.label("parent_identifier"),
+    Moment.generation_model,
+    GenerationConfig.config_hash.label("generation_config_hash"),
+    Moment.score,
+    Moment.scoring_model,
+    Moment.scored_at,
+    Moment.edited_at,
+    Moment.created_at,
+    Moment.updated_at,
+)
+_CLIP_COLUMNS = view_columns(
+    func.coalesce(_PARENT.identifier, Moment.identifier), func.coalesce(_PARENT.title, Moment.title)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MomentView:
+    """A moment with the clip it plays from: its own, or its parent's when it is refined. Times are seconds."""
+
+    id: int
+    identifier: str
+    title: str
+    start_time: float
+    end_time: float
+    is_refined: bool
+    parent_identifier: str | None
+    generation_model: str | None
+    generation_config_hash: str | None
+    score: int | None
+    scoring_model: str | None
+    scored_at: datetime | None
+    edited_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    clip: ClipView | None
+
+
+def of_video(session: Session, video_id: int, *, refined: bool | None = None) -> list[MomentView]:
+    """In the order of the video, a moment before the one that refines it; one query. None: both kinds."""
+    statement = _views().where(Moment.video_id == video_id)
+    if refined is not None:
+        statement = statement.where(Moment.is_refined if refined else ~Moment.is_refined)
+    statement = statement.order_by(Moment.start_time, Moment.is_refined, Moment.id).limit(MAX_UNPAGED)
+    return [_view(row) for row in session.execute(statement)]
+
+
+def get(session: Session, identifier: str) -> Moment | None:
+    return session.scalar(select(Moment).where(Moment.identifier == identifier))
+
+
+def view(session: Session, identifier: str) -> MomentView | None:
+    row = session.execute(_views().where(Moment.identifier == identifier)).one_or_none()
+    return _view(row) if row else None
+
+
+def set_scores(session: Session, scores: Mapping[str, int], *, scoring_model: str) -> int:
+    """Scores 0..10 by moment identifier, in one statement. Returns how many moments there were to score."""
+    if not scores:
+        return 0
+    given = values(column("identifier", String), column("score", Integer), name="given").data(list(scores.items()))
+    result = session.execute(
+        update(Moment)
+        .where(Moment.identifier == given.c.identifier)
+        .values(score=given.c.score, scoring_model=scoring_model, scored_at=func.now())
+        .returning(Moment.id),
+        execution_options={"synchronize_session": False},
+    )
+    return len(result.all())
+
+
+def _views() -> Select[Any]:
+    return (
+        select(*_MOMENT_COLUMNS, *_CLIP_COLUMNS)
+        .select_from(Moment)
+        .outerjoin(_PARENT, _PARENT.id == Moment.parent_id)
+        .outerjoin(GenerationConfig, GenerationConfig.id == Moment.generation_config_id)
+        .outerjoin(Clip, Clip.moment_id == func.coalesce(Moment.parent_id, Moment.id))
+        .outerjoin(Thumbnail, Thumbnail.clip_id == Clip.id)
+    )
+
+
+def _view(row: Row[Any]) -> MomentView:
+    clip = row[len(_MOMENT_COLUMNS) :]
+    return MomentView(*row[: len(_MOMENT_COLUMNS)], clip=ClipView(*clip) if clip[0] is not None else None)
