@@ -10,6 +10,9 @@ TRANSIENT = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIA
 """For what may succeed later by itself. Permanent failures raise Failure(allow_retries=False) and skip it."""
 
 NO_RUN_RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
+PARTITION_TAG = "dagster/partition"
+WILL_RETRY_TAG = "dagster/will_retry"
+BLOCKED_ERROR = "DagsterAssetCheckFailedError"  # what a blocking check that did not pass raises
 REQUEST_TAG = "videomoments/request_id"
 PIPELINE_TAG = "videomoments/pipeline_type"
 

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from db.queries import requests as request_queries
+from db.queries import runs as run_queries
 from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG, as_failure
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.errors import DiskFull, ServiceUnavailable, VideoMomentsError
@@ -87,14 +89,34 @@ def pipeline_type(run: dg.DagsterRun) -> PipelineType:
     return PipelineType.MOMENTS_ONLY if "moments" in selected else PipelineType.CLIPS_ONLY
 
 
+def run_times(instance: dg.DagsterInstance, run_id: str) -> tuple[datetime, datetime | None]:
+    """When the run started and, if it has, ended. The start names its history row, so it must never differ."""
+    record = instance.get_run_record_by_id(run_id)
+    if record is None:
+        return datetime.now(UTC), None
+    started = record.start_time or record.create_timestamp.timestamp()
+    return (
+        datetime.fromtimestamp(started, UTC),
+        datetime.fromtimestamp(record.end_time, UTC) if record.end_time else None,
+    )
+
+
 def _announce(context: dg.AssetExecutionContext, platform: PlatformResource, status: LiveStatus) -> None:
     """Once a run and process: the request is launched, the hash shows this run, the lock is ours if it is free."""
     run, video = context.run, context.partition_key
     if run.run_id in _announced:
         return
     request_id = run.tags.get(REQUEST_TAG)
-    if request_id:
-        with platform.database.session() as session:
+    started, _ = run_times(context.instance, run.run_id)
+    with platform.database.session() as session:
+        run_queries.record(
+            session,
+            video_identifier=video,
+            pipeline_type=pipeline_type(run).value,
+            status="running",
+            started_at=started,
+        )
+        if request_id:
             request_queries.mark_launched(session, request_id, run.run_id)
     PipelineLock(platform.redis).acquire(video, lock_owner(run))
     known = status.read(video)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from videomoments_dagster.moments.moment import FindOptions, FindResult, FoundMoment, Refinement, Score, Span
+from videomoments_dagster.moments.moment import FindOptions, FindResult, FoundMoment, Prompt, Refinement, Score, Span
 from videomoments_dagster.moments.transcript import Transcript
 from videomoments_dagster.processes import Progress
 
@@ -28,12 +28,14 @@ class SpeechRecognizer(Protocol):
 
 class MomentFinder(Protocol):
     key: str
+    generation_prompt: Prompt
 
     def find(self, transcript: Transcript, options: FindOptions) -> FindResult: ...
 
 
 class MomentRefiner(Protocol):
     key: str
+    refinement_prompt: Prompt
     watches_video: bool
 
     def refine(

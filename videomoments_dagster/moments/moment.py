@@ -2,15 +2,37 @@
 
 from dataclasses import dataclass
 
+from videomoments_dagster.errors import InvalidConfig
+
 
 @dataclass(frozen=True, slots=True)
 class FindOptions:
-    """What the request asks of a finder. None: the finder decides, scaled by minutes of speech."""
+    """What the request asks of a finder. None: the finder decides, scaled by minutes of speech.
+
+    Raises InvalidConfig when the limits contradict each other, so that no finder has to ask.
+    """
 
     min_length_ms: int = 15_000
     max_length_ms: int = 600_000
     min_moments: int | None = None
     max_moments: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_length_ms <= 0:
+            raise InvalidConfig(f"The minimum length is {self.min_length_ms} ms.", hint="Give a length above zero.")
+        if self.max_length_ms < self.min_length_ms:
+            raise InvalidConfig(
+                f"The maximum length ({self.max_length_ms} ms) is below the minimum length ({self.min_length_ms} ms).",
+                hint="Raise the maximum length or lower the minimum length.",
+            )
+        for name, count in (("minimum", self.min_moments), ("maximum", self.max_moments)):
+            if count is not None and count < 1:
+                raise InvalidConfig(f"The {name} number of moments is {count}.", hint="Give a number of 1 or more.")
+        if self.min_moments is not None and self.max_moments is not None and self.max_moments < self.min_moments:
+            raise InvalidConfig(
+                f"The maximum number of moments ({self.max_moments}) is below the minimum ({self.min_moments}).",
+                hint="Raise the maximum number or lower the minimum number.",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +78,11 @@ class Score:
 
     value: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model was asked, for the prompts table. Builtin models say here which version of them it was."""
+
+    system: str
+    user: str

@@ -1,27 +1,21 @@
 """The `clips` asset: an MP4 for every root moment, cut on keyframes, its times as the file holds them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
 import dagster as dg
 
-from db.models import Video
 from db.queries import clips as clip_queries
 from db.queries import moments as moment_queries
+from db.queries.moments import MomentView
 from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.moments import moments
 from videomoments_dagster.defs.inputs import Overrides, request_config, require_video, temp_directory
-from videomoments_dagster.defs.objects import delete_objects
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import stage
 from videomoments_dagster.errors import MediaError
-from videomoments_dagster.media.cut import CutRequest, CutResult, cut_clips
-from videomoments_dagster.media.keyframes import KeyframeIndex, keyframe_index
-from videomoments_dagster.requests.config import PipelineConfig
+from videomoments_dagster.media.cut import CutResult, cut_clips
 from videomoments_dagster.requests.stages import Stage
-from videomoments_dagster.storage import names
+
+_END_TOLERANCE_SECONDS = 0.25  # a clip ends with the last whole frame or audio packet before the wanted end
 
 
 @dg.asset(
@@ -47,11 +41,12 @@ def clips(context: dg.AssetExecutionContext, platform: PlatformResource, config:
             results: list[CutResult] = []
             if wanted:
                 with store.local_copy(store.name_of(video.cloud_url), directory) as path:
-                    index = _index(platform, key, path)
-                    results = cut_clips(path, wanted, index, settings=platform.settings, on_progress=progress)
+                    index = _index(platform, video, path)
+                    results = cut_clips(path, wanted, index, on_progress=progress)
         with stage(context, platform, Stage.CLIP_UPLOAD) as progress:
-            for done, result in enumerate(cut for cut in results if cut.error is None):
-                _keep(platform, video, result, roots)
+            root_of = {root.identifier: root for root in roots}
+            for done, result in enumerate(result for result in results if result.error is None):
+                _keep(platform, video, result, root_of[result.key])
                 progress((done + 1) / len(results))
             failed = [result for result in results if result.error is not None]
             if failed:
@@ -80,3 +75,71 @@ def clips(context: dg.AssetExecutionContext, platform: PlatformResource, config:
             ),
         }
     )
+
+
+def _wanted(
+    platform: PlatformResource,
+    video: Video,
+    asked: PipelineConfig,
+    roots: Sequence[MomentView],
+    directory: Path,
+) -> list[CutRequest]:
+    """A cut for each moment that has no stored clip with the padding that is asked for."""
+    duration = video.duration_seconds or 0.0
+    cuts: list[CutRequest] = []
+    for root in roots:
+        start = max(0.0, root.start_time - asked.padding_left)
+        end = min(duration, root.end_time + asked.padding_right)
+        if not _still_fits(platform, root, start, end):
+            cuts.append(CutRequest(root.identifier, start, end, directory / f"{root.identifier}.mp4"))
+    return cuts
+
+
+def _still_fits(platform: PlatformResource, root: MomentView, start: float, end: float) -> bool:
+    """A cut starts up to EXTRA_PADDING_SECONDS early, on a keyframe, and ends within a frame or two."""
+    clip = root.clip
+    return (
+        clip is not None
+        and start - EXTRA_PADDING_SECONDS <= clip.start_time <= start + _END_TOLERANCE_SECONDS
+        and abs(clip.end_time - end) <= _END_TOLERANCE_SECONDS
+        and platform.store.stat(platform.store.name_of(clip.cloud_url)) is not None
+    )
+
+
+def _index(platform: PlatformResource, video: Video, path: Path) -> KeyframeIndex:
+    """The video's keyframe index: made once, kept as an object that names the file it belongs to."""
+    name, store = names.keyframes(video.identifier), platform.store
+    belongs_to = store.require(store.name_of(video.cloud_url)).md5
+    if store.stat(name):
+        with (
+            temp_directory(platform, "keyframes", video.identifier) as directory,
+            store.local_copy(name, directory) as kept,
+        ):
+            content = json.loads(kept.read_text())
+        if content["md5"] == belongs_to:
+            return KeyframeIndex.from_json(content["index"])
+    index = keyframe_index(path)
+    store.put_bytes(name, json.dumps({"md5": belongs_to, "index": index.to_json()}).encode(), "application/json")
+    return index
+
+
+def _keep(platform: PlatformResource, video: Video, cut: CutResult, root: MomentView) -> None:
+    """Object first, verified, then the row."""
+    name = names.clip(video.identifier, root.identifier)
+    stored = platform.store.put_file(name, cut.destination, "video/mp4")
+    with platform.database.session() as session:
+        clip_queries.upsert(
+            session,
+            root.id,
+            video.id,
+            cloud_url=platform.store.cloud_url(name),
+            start_time=cut.start_seconds,
+            end_time=cut.end_seconds,
+            padding_left=root.start_time - cut.start_seconds,
+            padding_right=cut.end_seconds - root.end_time,
+            file_size_kb=stored.size_kb,
+            format="mp4",
+            video_codec=cut.video_codec,
+            audio_codec=cut.audio_codec,
+            resolution=cut.resolution,
+        )

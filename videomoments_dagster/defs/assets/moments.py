@@ -41,7 +41,7 @@ def moments(context: dg.AssetExecutionContext, platform: PlatformResource, confi
         finder = registry.finder(wanted.generation_model or platform.settings.generation_model)
         result = finder.find(said, find_options(wanted))
         with platform.database.session() as session:
-            prompt = config_queries.prompt(session, finder.system_prompt, finder.user_prompt)
+            prompt = config_queries.prompt(session, finder.generation_prompt.system, finder.generation_prompt.user)
             generation_config = config_queries.generation_config(
                 session,
                 prompt_id=prompt.id,

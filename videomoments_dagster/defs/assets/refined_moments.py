@@ -7,7 +7,13 @@ from db.queries import moments as moment_queries
 from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.clips import clips
 from videomoments_dagster.defs.assets.moments import find_options
-from videomoments_dagster.defs.inputs import Overrides, request_config, require_transcript, require_video, temp_directory
+from videomoments_dagster.defs.inputs import (
+    Overrides,
+    request_config,
+    require_transcript,
+    require_video,
+    temp_directory,
+)
 from videomoments_dagster.defs.objects import delete_objects
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
@@ -31,7 +37,9 @@ from videomoments_dagster.storage import names
     pool=policies.MOMENT_REFINEMENT,
     code_version="builtin_moments-1",
 )
-def refined_moments(context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides) -> dg.MaterializeResult:
+def refined_moments(
+    context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides
+) -> dg.MaterializeResult:
     """A refined child for each moment whose boundaries got better. Unsure means unchanged, with the reason here."""
     key = context.partition_key
     with stage(context, platform, Stage.MOMENT_REFINEMENT) as progress:
@@ -78,7 +86,7 @@ def refined_moments(context: dg.AssetExecutionContext, platform: PlatformResourc
                 )
             progress((done + 1) / len(roots))
         with platform.database.session() as session:
-            prompt = config_queries.prompt(session, *refiner.refinement_prompt)
+            prompt = config_queries.prompt(session, refiner.refinement_prompt.system, refiner.refinement_prompt.user)
             generation_config = config_queries.generation_config(
                 session,
                 prompt_id=prompt.id,

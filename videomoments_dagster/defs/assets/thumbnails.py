@@ -44,7 +44,7 @@ def thumbnails(context: dg.AssetExecutionContext, platform: PlatformResource) ->
             for moment, clip in stored_clips.items()
         ]
         with store.local_copy(store.name_of(row.cloud_url), directory) as path:
-            made = make_thumbnails(path, wanted, settings=platform.settings, on_progress=progress)
+            made = make_thumbnails(path, wanted, on_progress=progress)
         failed = [result for result in made if result.error is not None]
         size_bytes = 0
         for result in made:

@@ -27,7 +27,9 @@ _SHOWN_SENTENCES = 12
     pool=policies.TRANSCRIPTION,
     code_version="builtin_speech-1",
 )
-def transcript(context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides) -> dg.MaterializeResult:
+def transcript(
+    context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides
+) -> dg.MaterializeResult:
     """Words and sentences with their times. Nothing said is a result too: an empty transcript."""
     key = context.partition_key
     with stage(context, platform, Stage.TRANSCRIPTION) as progress:

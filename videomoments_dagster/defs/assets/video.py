@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import dagster as dg
+from sqlalchemy.orm import Session
 
 from db.models import Video
 from db.queries import requests as request_queries
@@ -86,8 +87,7 @@ def _store(
             with platform.store.local_copy(upload.name, directory) as path:
                 return _keep(platform, key, None, path, reject=upload)
         assert url  # noqa: S101  # the caller found one of the two
-        settings = platform.settings
-        fetched = fetch(url, directory / "source", settings=settings, on_progress=progress)
+        fetched = fetch(url, directory / "source", on_progress=progress)
         return _keep(platform, key, url, fetched.path)
 
 
@@ -113,7 +113,9 @@ def _keep(
     return row, stored
 
 
-def _upsert(session, key: str, url: str | None, cloud_url: str, info: MediaInfo, stored: StoredObject) -> Video:
+def _upsert(
+    session: Session, key: str, url: str | None, cloud_url: str, info: MediaInfo, stored: StoredObject
+) -> Video:
     return video_queries.upsert(
         session,
         key,

@@ -8,7 +8,9 @@ submits, so a tick that dies is taken up again; reading from the cursor never ac
 from dataclasses import dataclass, field
 
 import dagster as dg
+from sqlalchemy.orm import Session
 
+from db.models import PipelineRequest
 from db.queries import requests as request_queries
 from videomoments_dagster.defs import jobs
 from videomoments_dagster.defs.partitions import videos
@@ -95,7 +97,7 @@ def _take(
     )
 
 
-def _record(session, message: StartMessage):
+def _record(session: Session, message: StartMessage) -> PipelineRequest:
     """The durable row of a request that another producer put on the stream by itself."""
     request_queries.lock_video(session, message.video_id)
     known = request_queries.taken_identifier(session, message.video_id)

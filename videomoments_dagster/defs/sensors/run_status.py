@@ -11,15 +11,14 @@ import dagster as dg
 
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
-from videomoments_dagster.defs.policies import REQUEST_TAG
+from videomoments_dagster.defs import jobs
+from videomoments_dagster.defs.policies import BLOCKED_ERROR, PARTITION_TAG, REQUEST_TAG, WILL_RETRY_TAG
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.defs.tracking import lock_owner, pipeline_type
+from videomoments_dagster.defs.tracking import lock_owner, pipeline_type, run_times
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.status import LiveStatus
 
-_PARTITION_TAG = "dagster/partition"
-_WILL_RETRY_TAG = "dagster/will_retry"
 _MOMENTS_STEP = "moments"
 
 
@@ -48,7 +47,7 @@ def run_cancelled(context: dg.RunStatusSensorContext, platform: PlatformResource
 def run_failed(context: dg.RunFailureSensorContext, platform: PlatformResource) -> None:
     """Records a failed run with its typed error; `partial` when its moments are there. One that is retried goes on."""
     run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
-    if run.tags.get(_WILL_RETRY_TAG) == "true":
+    if run.tags.get(WILL_RETRY_TAG) == "true":
         return
     error = _typed_error(context)
     finished = {
@@ -64,21 +63,19 @@ def _finish(
     context: dg.RunStatusSensorContext, platform: PlatformResource, status: str, error: dict[str, Any] | None
 ) -> None:
     run = context.dagster_run
-    video = run.tags.get(_PARTITION_TAG)
-    if not video or (run.asset_check_selection and not run.asset_selection):
-        return  # no run of the pipeline: somebody executed checks
-    record = context.instance.get_run_record_by_id(run.run_id)
-    started = _time(record and (record.start_time or record.create_timestamp.timestamp()))
-    completed = _time(record and record.end_time)
+    video = run.tags.get(PARTITION_TAG)
+    only_checks = run.job_name == jobs.checks.name or (run.asset_check_selection and not run.asset_selection)
+    if not video or only_checks:
+        return  # no run of the pipeline
+    started, completed = run_times(context.instance, run.run_id)
     with platform.database.session() as session:
         run_queries.record(
             session,
-            identifier=f"pipeline:{video}:{int(started.timestamp() * 1000)}",
             video_identifier=video,
             pipeline_type=pipeline_type(run).value,
             status=status,
             started_at=started,
-            completed_at=completed,
+            completed_at=completed or datetime.now(UTC),
             error_stage=error and error.get("stage"),
             error_message=error and " ".join(filter(None, (error.get("message"), error.get("hint")))),
         )
@@ -91,10 +88,6 @@ def _finish(
         context.log.warning(away.message)  # the lock ends by itself
 
 
-def _time(timestamp: float | None) -> datetime:
-    return datetime.fromtimestamp(timestamp, UTC) if timestamp else datetime.now(UTC)
-
-
 def _typed_error(context: dg.RunFailureSensorContext) -> dict[str, Any]:
     """The first failed step's error as `{stage, code, message, hint, retryable}`."""
     for event in context.get_step_failure_events():
@@ -102,9 +95,10 @@ def _typed_error(context: dg.RunFailureSensorContext) -> dict[str, Any]:
         if failure and "code" in failure.metadata:
             return {key: value.value for key, value in failure.metadata.items()}
         cause = event.step_failure_data.error
+        blocked = cause is not None and cause.cls_name == BLOCKED_ERROR
         return {
             "stage": event.step_key,
-            "code": "internal_error",
+            "code": "check_failed" if blocked else "internal_error",
             "message": (cause.message if cause else "The step failed.").strip().splitlines()[0][:500],
             "hint": "The run's log in the Dagster UI says more.",
             "retryable": False,
