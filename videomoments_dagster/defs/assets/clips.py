@@ -1,7 +1,12 @@
 """The `clips` asset: an MP4 for every root moment, cut on keyframes, its times as the file holds them."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
 import dagster as dg
 
+from db.models import Video
 from db.queries import clips as clip_queries
 from db.queries import moments as moment_queries
 from db.queries.moments import MomentView
@@ -12,8 +17,11 @@ from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import stage
 from videomoments_dagster.errors import MediaError
-from videomoments_dagster.media.cut import CutResult, cut_clips
+from videomoments_dagster.media.cut import EXTRA_PADDING_SECONDS, CutRequest, CutResult, cut_clips
+from videomoments_dagster.media.keyframes import KeyframeIndex, keyframe_index
+from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import Stage
+from videomoments_dagster.storage import names
 
 _END_TOLERANCE_SECONDS = 0.25  # a clip ends with the last whole frame or audio packet before the wanted end
 
@@ -29,7 +37,7 @@ _END_TOLERANCE_SECONDS = 0.25  # a clip ends with the last whole frame or audio 
     code_version="1",
 )
 def clips(context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides) -> dg.MaterializeResult:
-    """A clip for each moment. A clip that is stored and still fits its moment is kept, so a retry cuts only the rest."""
+    """A clip for each moment. One that is stored and still fits its moment is kept: a retry cuts only the rest."""
     key, store = context.partition_key, platform.store
     with temp_directory(platform, "clips", key) as directory:
         with stage(context, platform, Stage.CLIP_EXTRACTION) as progress:
@@ -37,7 +45,7 @@ def clips(context: dg.AssetExecutionContext, platform: PlatformResource, config:
                 video = require_video(session, key)
                 asked = request_config(session, key, config)
                 roots = moment_queries.of_video(session, video.id, refined=False)
-            wanted = _wanted(platform, video, config, roots, directory)
+            wanted = _wanted(platform, video, asked, roots, directory)
             results: list[CutResult] = []
             if wanted:
                 with store.local_copy(store.name_of(video.cloud_url), directory) as path:
