@@ -66,7 +66,22 @@ def test_listing_is_by_prefix_and_in_order(store: DirectoryStore) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "/etc/passwd", ".", "..", "../x", "a/../x", "a/./x", "a//x", "a/", "a\0b", "a\\b", "x" * 256, "a/" * 512 + "a", ".store/lock"],
+    [
+        "",
+        "/etc/passwd",
+        ".",
+        "..",
+        "../x",
+        "a/../x",
+        "a/./x",
+        "a//x",
+        "a/",
+        "a\0b",
+        "a\\b",
+        "x" * 256,
+        "a/" * 512 + "a",
+        ".store/lock",
+    ],
 )
 def test_a_name_that_could_leave_the_store_is_refused_by_every_method(store: DirectoryStore, name: str) -> None:
     calls = [

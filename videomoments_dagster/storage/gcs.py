@@ -101,7 +101,7 @@ class GoogleCloudStore:
             try:
                 blob.reload(**self._call)
             except google_errors.NotFound as error:
-                if "bucket" in str(error.message).lower():
+                if "bucket does not exist" in str(error.message):
                     raise self._no_bucket() from error
                 return None
         return _stored(blob)
