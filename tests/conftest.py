@@ -59,6 +59,14 @@ def fresh_database_url(postgres: EmbeddedPostgres, database_template: str) -> It
     _execute(postgres, "DROP DATABASE {} WITH (FORCE)", url.rpartition("/")[2])
 
 
+@pytest.fixture
+def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A database without tables, for Dagster's own: SQLAlchemy URL."""
+    url = _clone(postgres, "template1")
+    yield url
+    _execute(postgres, "DROP DATABASE {} WITH (FORCE)", url.rpartition("/")[2])
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = EmbeddedRedis(tmp_path_factory.mktemp("redis"))

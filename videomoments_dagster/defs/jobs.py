@@ -2,34 +2,29 @@
 
 import dagster as dg
 
-from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.requests.stages import PipelineType
 
 full = dg.define_asset_job(
     "video_pipeline",
     selection=dg.AssetSelection.all(),
-    partitions_def=videos,
     description="Everything, from the download to scored moments, clips and thumbnails.",
     tags={"dagster/max_runtime": str(12 * 3600)},
 )
 moments_only = dg.define_asset_job(
     "moments_pipeline",
     selection=dg.AssetSelection.assets("moments", "clips", "refined_moments", "scores", "thumbnails"),
-    partitions_def=videos,
     description="Find the moments of a transcribed video anew, and all that hangs on them.",
     tags={"dagster/max_runtime": str(6 * 3600)},
 )
 clips_only = dg.define_asset_job(
     "clips_pipeline",
     selection=dg.AssetSelection.assets("clips", "thumbnails"),
-    partitions_def=videos,
     description="Cut the clips that are missing or no longer fit their moments, and their thumbnails.",
     tags={"dagster/max_runtime": str(6 * 3600)},
 )
 checks = dg.define_asset_job(
     "video_checks",
     selection=dg.AssetSelection.all_asset_checks(),
-    partitions_def=videos,
     description="Only the asset checks: is what is stored still right?",
 )
 

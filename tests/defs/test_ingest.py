@@ -1,0 +1,207 @@
+"""The ingest and reconcile sensors: nothing lost, nothing twice, nothing held up by a message that makes no sense."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+import redis as redis_client
+import sqlalchemy
+
+from db.queries import requests as request_queries
+from videomoments_dagster.defs.partitions import videos
+from videomoments_dagster.defs.policies import REQUEST_TAG
+from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.defs.sensors import ingest as ingest_module
+from videomoments_dagster.defs.sensors.ingest import ingest
+from videomoments_dagster.defs.sensors.reconcile import reconcile
+from videomoments_dagster.requests.stages import PipelineType
+from videomoments_dagster.requests.stream import DEAD, STREAM, DeleteMessage, RequestStream, StartMessage
+from videomoments_dagster.settings import get_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest_module, "BLOCK_SECONDS", 0.01)
+
+
+def _tick(platform: PlatformResource, instance: dg.DagsterInstance, cursor: str | None = None):
+    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"platform": platform})
+    return ingest(context)
+
+
+def _submit(platform: PlatformResource, request_id: str, video: str, kind: PipelineType = PipelineType.FULL) -> None:
+    """What the API does: the row, then the message."""
+    url = f"https://example.com/{video}.mp4"
+    with platform.database.session() as session:
+        request_queries.create(
+            session, request_id=request_id, video_identifier=video, source_url=url, pipeline_type=kind, config={}
+        )
+    RequestStream(platform.redis).publish(StartMessage(request_id, video, kind, url, {}))
+
+
+def test_a_request_becomes_a_partition_and_a_run(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
+    _submit(platform, "r1", "talk")
+    _submit(platform, "r2", "show", PipelineType.CLIPS_ONLY)
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult)
+    assert [(run.run_key, run.partition_key, run.job_name) for run in result.run_requests or ()] == [
+        ("r1", "talk", "video_pipeline"),
+        ("r2", "show", "clips_pipeline"),
+    ]
+    [request] = result.dynamic_partitions_requests or ()
+    assert list(request.partition_keys) == ["talk", "show"]
+    assert result.cursor == platform.redis.xinfo_stream(STREAM)["last-generated-id"]  # pyright: ignore[reportIndexIssue]
+    assert isinstance(_tick(platform, instance, result.cursor), dg.SkipReason)
+
+
+def test_a_tick_that_died_before_its_cursor_was_stored_is_repeated_whole(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    """Killed between read and submit: the same cursor is read again and asks for the same run keys, so that what
+    Dagster had submitted already is not submitted twice, and what it had not is not lost."""
+    _submit(platform, "r1", "talk")
+    _submit(platform, "r2", "show")
+    first, again = _tick(platform, instance), _tick(platform, instance)
+    assert isinstance(first, dg.SensorResult) and isinstance(again, dg.SensorResult)
+    assert (
+        [run.run_key for run in first.run_requests or ()]
+        == [run.run_key for run in again.run_requests or ()]
+        == ["r1", "r2"]
+    )
+
+
+def test_a_message_that_is_there_twice_asks_for_one_run(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    _submit(platform, "r1", "talk")
+    RequestStream(platform.redis).publish(StartMessage("r1", "talk", PipelineType.FULL, None, {}))
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult)
+    assert [run.run_key for run in result.run_requests or ()] == ["r1"]
+
+
+def test_a_finished_request_is_not_started_again_when_the_cursor_is_lost(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    _submit(platform, "r1", "talk")
+    with platform.database.session() as session:
+        request_queries.mark_finished(session, "r1")
+    result = _tick(platform, instance, cursor=None)
+    assert isinstance(result, dg.SensorResult)
+    assert not result.run_requests
+
+
+def test_poison_goes_to_the_dead_letters_and_the_rest_goes_on(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    platform.redis.xadd(STREAM, {"request_id": "r0", "video_id": "../etc"})
+    platform.redis.xadd(STREAM, {"nonsense": "1"})
+    _submit(platform, "r1", "talk")
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult)
+    assert [run.run_key for run in result.run_requests or ()] == ["r1"]
+    dead = platform.redis.xrange(DEAD)
+    assert [fields["dead_reason"].split(":")[0] for _, fields in dead] == ["invalid_identifier", "invalid_input"]  # pyright: ignore[reportGeneralTypeIssues]
+    assert isinstance(_tick(platform, instance, result.cursor), dg.SkipReason)
+
+
+def test_another_producers_message_gets_its_durable_row(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    platform.redis.xadd(
+        STREAM, {"request_id": "x1", "url": "https://example.com/My Talk.mp4", "config": '{"max_moments": 2}'}
+    )
+    assert isinstance(_tick(platform, instance), dg.SensorResult)
+    with platform.database.read() as session:
+        row = request_queries.get(session, "x1")
+    assert row and (row.video_identifier, row.source_url, row.config, row.state) == (
+        "My-Talk",
+        "https://example.com/My Talk.mp4",
+        {"max_moments": 2},
+        "queued",
+    )
+
+
+def test_another_producer_cant_take_a_videos_identifier_for_another_url(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    _submit(platform, "r1", "talk")
+    platform.redis.xadd(STREAM, {"request_id": "x1", "video_id": "talk", "url": "https://elsewhere.example/other.mp4"})
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult)
+    assert [run.run_key for run in result.run_requests or ()] == ["r1"]
+    [(_, dead)] = platform.redis.xrange(DEAD)  # pyright: ignore[reportGeneralTypeIssues]
+    assert dead["dead_reason"].startswith("conflict:")
+
+
+def test_a_deleted_video_loses_its_partition_and_a_later_start_adds_it_again(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    instance.add_dynamic_partitions(videos.name, ["talk", "other"])
+    stream = RequestStream(platform.redis)
+    stream.publish(DeleteMessage("talk"))
+    stream.publish(DeleteMessage("never-was"))
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult)
+    [request] = result.dynamic_partitions_requests or ()
+    assert isinstance(request, dg.DeleteDynamicPartitionsRequest) and list(request.partition_keys) == ["talk"]
+
+    stream.publish(DeleteMessage("other"))
+    _submit(platform, "r9", "other")
+    both = _tick(platform, instance, result.cursor)
+    assert isinstance(both, dg.SensorResult)
+    kinds = [type(request).__name__ for request in both.dynamic_partitions_requests or ()]
+    assert kinds == ["DeleteDynamicPartitionsRequest", "AddDynamicPartitionsRequest"]
+    assert [run.run_key for run in both.run_requests or ()] == ["r9"]
+
+
+@pytest.mark.parametrize("variable", ["REDIS_URL", "DATABASE_URL"])
+def test_a_service_that_is_away_skips_the_tick_and_keeps_the_cursor(
+    platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    _submit(platform, "r1", "talk")
+    address = {"REDIS_URL": "redis://127.0.0.1:1/0", "DATABASE_URL": "postgresql://u@127.0.0.1:1/none"}[variable]
+    with monkeypatch.context() as away:
+        away.setenv(variable, address)
+        get_settings.cache_clear()
+        skipped = _tick(platform, instance)
+        assert isinstance(skipped, dg.SkipReason) and "127.0.0.1:1" in (skipped.skip_message or "")
+    get_settings.cache_clear()
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult) and len(result.run_requests or ()) == 1
+
+
+def _age_requests(platform: PlatformResource) -> None:
+    with platform.database.session() as session:
+        past = datetime.now(UTC) - timedelta(minutes=5)
+        session.execute(sqlalchemy.text("UPDATE pipeline_requests SET requested_at = :past"), {"past": past})
+
+
+def _reconcile(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
+    assert isinstance(
+        reconcile(dg.build_sensor_context(instance=instance, resources={"platform": platform})), dg.SkipReason
+    )
+
+
+def test_a_redis_that_lost_everything_loses_no_request(
+    platform: PlatformResource, instance: dg.DagsterInstance, redis: "redis_client.Redis"
+) -> None:
+    _submit(platform, "r1", "talk")
+    redis.flushall()
+    assert isinstance(_tick(platform, instance), dg.SkipReason)
+    _reconcile(platform, instance)
+    assert redis.xlen(STREAM) == 0, "a request of this instant is still on its way"
+    _age_requests(platform)
+    _reconcile(platform, instance)
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult)
+    assert [run.run_key for run in result.run_requests or ()] == ["r1"]
+
+
+def test_a_request_that_has_a_run_is_left_alone(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
+    _submit(platform, "r1", "talk")
+    _age_requests(platform)
+    before = platform.redis.xlen(STREAM)
+    dg.materialize([], instance=instance, tags={REQUEST_TAG: "r1"}, raise_on_error=False)
+    _reconcile(platform, instance)
+    assert platform.redis.xlen(STREAM) == before
