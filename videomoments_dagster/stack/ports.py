@@ -28,7 +28,9 @@ def holder(port: int) -> str | None:
     """Who listens on `port`, as `name (pid 123)`, where this user may know."""
     with suppress(psutil.AccessDenied):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            if connection.status != psutil.CONN_LISTEN or not connection.pid:
+                continue
+            if connection.laddr and connection.laddr.port == port:
                 with suppress(psutil.NoSuchProcess):
                     return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return None

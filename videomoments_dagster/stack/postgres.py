@@ -131,12 +131,9 @@ class EmbeddedPostgres(EmbeddedServer):
         if identity.owner:
             os.chown(secret, *identity.owner)
         identity.own(making)
-        builtin = binaries.major >= _BUILTIN_LOCALE_SINCE  # needs none of the machine's locales
-        locale = (
-            ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
-            if builtin
-            else ("--locale=C.UTF-8",)
-        )
+        locale = ["--locale=C.UTF-8"]
+        if binaries.major >= _BUILTIN_LOCALE_SINCE:  # needs none of the machine's locales
+            locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         argv = [str(binaries.directory / "initdb"), "-D", str(making), "-U", USER, "-A", "scram-sha-256"]
         argv += [f"--pwfile={secret}", "--encoding=UTF8", *locale, *(["--no-sync"] if self.fast else [])]
         try:
@@ -171,8 +168,8 @@ def create_database(url: str, *, maintenance: str) -> bool:
 
     Returns whether it was missing. Another process may make it first: that is fine.
     """
-    address, _, rest = url.rpartition("/")
-    name, question, options = rest.partition("?")
+    place, question, options = url.partition("?")
+    address, _, name = place.rpartition("/")
     with contextlib.closing(connect(f"{address}/{maintenance}{question}{options}")) as connection:
         cursor = connection.cursor()
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))

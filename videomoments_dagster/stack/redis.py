@@ -5,7 +5,9 @@ Loss of the last second is allowed for: PostgreSQL is the truth about what was a
 
 import contextlib
 
-import redis
+from redis import Redis
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import TimeoutError as NoAnswer
 
 from videomoments_dagster.stack.binaries import find_redis
 from videomoments_dagster.stack.files import write_private_text
@@ -44,8 +46,8 @@ class EmbeddedRedis(EmbeddedServer):
         return [str(find_redis()), str(configuration)]
 
     def answers(self) -> bool:
-        with contextlib.closing(redis.Redis.from_url(self.url, socket_connect_timeout=2, socket_timeout=2)) as client:
+        with contextlib.closing(Redis.from_url(self.url, socket_connect_timeout=2, socket_timeout=2)) as client:
             try:
                 return bool(client.ping())
-            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):  # still loading counts as such
+            except (NotConnected, NoAnswer):  # still loading counts as such
                 return False
