@@ -5,7 +5,7 @@
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -57,6 +57,12 @@ def fresh_database_url(postgres: EmbeddedPostgres, database_template: str) -> It
     url = _clone(postgres, database_template)
     yield url
     _execute(postgres, "DROP DATABASE {} WITH (FORCE)", url.rpartition("/")[2])
+
+
+@pytest.fixture(scope="session")
+def clone_database(postgres: EmbeddedPostgres, database_template: str) -> Callable[[], str]:
+    """Makes a migrated database for fixtures that outlive a test; it goes with the server."""
+    return lambda: _clone(postgres, database_template)
 
 
 @pytest.fixture

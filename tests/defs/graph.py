@@ -1,4 +1,4 @@
-"""The asset graph as plain JSON, for the snapshot test. `python -m tests.defs.graph > tests/defs/graph.json` renews it."""
+"""The asset graph as plain JSON, for the snapshot. `python -m tests.defs.graph > tests/defs/graph.json` renews it."""
 
 import json
 from typing import Any
