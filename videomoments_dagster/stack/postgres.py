@@ -27,15 +27,19 @@ _BUILTIN_LOCALE_SINCE = 17
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """A cluster in `directory`. `fast` gives up durability, for tests."""
+    """A cluster in `directory`/cluster. `fast` gives up durability, for tests."""
 
     name = "PostgreSQL"
-    stop_signal = signal.SIGINT  # "fast": roll back, disconnect, write everything down
+    stop_signal = death_signal = signal.SIGINT  # "fast": roll back, disconnect, write everything down
 
     def __init__(self, directory: Path, *, log: Path | None = None, fast: bool = False) -> None:
         super().__init__(directory, log=log)
-        self.cluster = self.directory / "cluster"
         self.fast = fast
+        self._databases_made = False
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "cluster"
 
     @property
     def url(self) -> str:
@@ -45,20 +49,29 @@ class EmbeddedPostgres(EmbeddedServer):
         """SQLAlchemy URL of `database`, its driver written out."""
         return f"postgresql+psycopg2://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
 
-    def start(self) -> str:
-        url = super().start()
-        for database in (DATABASE, DAGSTER_DATABASE):
-            create_database(self.database_url(database), maintenance="postgres")
-        return url
-
     def identity(self) -> Identity:
         return unprivileged()
 
+    def evict(self) -> None:
+        """Stop what an earlier, killed supervisor left here, then drop the lock file that nobody holds any more.
+
+        The server's own check of postmaster.pid takes an unreaped zombie for a live server and refuses for ever.
+        """
+        lock = self.data / "postmaster.pid"
+        left = holders(self.data)
+        if left:
+            with contextlib.suppress(OSError, ValueError):
+                postmaster = int(lock.read_text().split("\n")[0])
+                if any(process.pid == postmaster for process in left):
+                    os.kill(postmaster, self.stop_signal)
+            _, left = psutil.wait_procs(left, timeout=self.grace_seconds)
+            stop_all(left, grace_seconds=5)
+        lock.unlink(missing_ok=True)
+
     def prepare(self) -> None:
-        self._evict()
-        if (self.cluster / "PG_VERSION").exists():
+        if (self.data / "PG_VERSION").exists():
             self._check_version()
-            self.identity().own(self.cluster)
+            self.identity().own(self.data)
         else:
             self._make_cluster()
 
@@ -73,46 +86,38 @@ class EmbeddedPostgres(EmbeddedServer):
         settings = [f"{name}={value}" for name, value in options.items()]
         settings += _FAST if self.fast else ()
         program = str(find_postgres().directory / "postgres")
-        return [program, "-D", str(self.cluster), *(part for setting in settings for part in ("-c", setting))]
+        return [program, "-D", str(self.data), *(part for setting in settings for part in ("-c", setting))]
 
     def answers(self) -> bool:
+        """Whether it answers, and has both databases."""
         try:
             with contextlib.closing(connect(self.database_url("postgres"))) as connection:
                 connection.cursor().execute("SELECT 1")
+            if not self._databases_made:
+                for database in (DATABASE, DAGSTER_DATABASE):
+                    create_database(self.database_url(database), maintenance="postgres")
+                self._databases_made = True
         except psycopg2.OperationalError:
             return False
         return True
 
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
+    def kill(self) -> None:
+        """First SIGQUIT, "immediate": the backends go too, and the next start replays the log."""
+        if self.process is None:
+            return
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(
-                signal.SIGQUIT
-            )  # "immediate": the backends go too, the log is replayed at the next start
+            self.process.send_signal(signal.SIGQUIT)
         try:
-            process.wait(5)
+            self.process.wait(5)
         except subprocess.TimeoutExpired:
-            super().kill(process)
-
-    def _evict(self) -> None:
-        """Stop what an earlier, killed supervisor left here, then drop the lock file that nobody holds any more.
-
-        The server's own check of postmaster.pid takes an unreaped zombie for a live server and refuses for ever.
-        """
-        left = holders(self.cluster)
-        if left:
-            with contextlib.suppress(OSError, ValueError):
-                postmaster = int((self.cluster / "postmaster.pid").read_text().split("\n")[0])
-                if any(process.pid == postmaster for process in left):
-                    os.kill(postmaster, signal.SIGINT)
-            _wait_then_stop(left)
-        (self.cluster / "postmaster.pid").unlink(missing_ok=True)
+            super().kill()
 
     def _check_version(self) -> None:
-        data = (self.cluster / "PG_VERSION").read_text().strip()
+        data = (self.data / "PG_VERSION").read_text().strip()
         binaries = find_postgres()
         if data != str(binaries.major):
             raise ServiceUnavailable(
-                f"The data in {self.cluster} was written by PostgreSQL {data}; installed is {binaries.major}.",
+                f"The data in {self.data} was written by PostgreSQL {data}; installed is {binaries.major}.",
                 hint=f"Set VIDEOMOMENTS_POSTGRES_BIN to the bin directory of a PostgreSQL {data} and dump the data "
                 f"with its pg_dumpall, or move the directory away to start empty.",
             )
@@ -122,7 +127,7 @@ class EmbeddedPostgres(EmbeddedServer):
         binaries, identity = find_postgres(), self.identity()
         making = self.directory / "cluster.making"
         shutil.rmtree(making, ignore_errors=True)
-        shutil.rmtree(self.cluster, ignore_errors=True)
+        shutil.rmtree(self.data, ignore_errors=True)
         making.mkdir(mode=0o700)
         secret = making.with_suffix(".password")
         secret.unlink(missing_ok=True)
@@ -141,7 +146,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 identity.command(argv, death_signal=signal.SIGKILL),
                 capture_output=True,
                 text=True,
-                cwd="/",
+                cwd=making,
                 env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
                 timeout=180,
                 check=False,
@@ -153,7 +158,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 f"PostgreSQL could not make its data directory {making}.\n{made.stderr[-800:].strip()}",
                 hint="Check that the disk has 100 MB free and that the directory can be written.",
             )
-        making.replace(self.cluster)
+        making.replace(self.data)
 
 
 def connect(url: str) -> "psycopg2.extensions.connection":
@@ -178,8 +183,3 @@ def create_database(url: str, *, maintenance: str) -> bool:
         with contextlib.suppress(psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
             cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return True
-
-
-def _wait_then_stop(processes: list[psutil.Process]) -> None:
-    _, left = psutil.wait_procs(processes, timeout=10)
-    stop_all(left, grace_seconds=5)

@@ -4,6 +4,7 @@ Loss of the last second is allowed for: PostgreSQL is the truth about what was a
 """
 
 import contextlib
+from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import ConnectionError as NotConnected
@@ -24,17 +25,21 @@ class EmbeddedRedis(EmbeddedServer):
     def url(self) -> str:
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    def evict(self) -> None:
+        stop_all(holders(self.data), grace_seconds=self.grace_seconds)
+
     def prepare(self) -> None:
-        data = self.directory / "data"
-        data.mkdir(exist_ok=True)
-        stop_all(holders(data), grace_seconds=5)  # what an earlier, killed supervisor left: it wrote all down already
+        self.data.mkdir(exist_ok=True)
 
     def command(self) -> list[str]:
         settings = {
             "bind": "127.0.0.1",
             "port": self.port,
             "requirepass": self.password,
-            "dir": f'"{self.directory / "data"}"',
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": '""',  # the append-only file is enough; by default a snapshot would be written beside it
