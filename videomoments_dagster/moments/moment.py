@@ -25,9 +25,10 @@ class FindOptions:
                 f"The maximum length ({self.max_length_ms} ms) is below the minimum length ({self.min_length_ms} ms).",
                 hint="Raise the maximum length or lower the minimum length.",
             )
-        for name, count in (("minimum", self.min_moments), ("maximum", self.max_moments)):
-            if count is not None and count < 1:
-                raise InvalidConfig(f"The {name} number of moments is {count}.", hint="Give a number of 1 or more.")
+        if self.min_moments is not None and self.min_moments < 0:
+            raise InvalidConfig(f"The minimum number of moments is {self.min_moments}.", hint="Give 0 or more.")
+        if self.max_moments is not None and self.max_moments < 1:
+            raise InvalidConfig(f"The maximum number of moments is {self.max_moments}.", hint="Give 1 or more.")
         if self.min_moments is not None and self.max_moments is not None and self.max_moments < self.min_moments:
             raise InvalidConfig(
                 f"The maximum number of moments ({self.max_moments}) is below the minimum ({self.min_moments}).",

@@ -4,6 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from videomoments_dagster.errors import InvalidTranscript
+
+_SWAPPED_MS = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -51,6 +55,37 @@ class Transcript:
 
     def segment_rows(self) -> list[dict[str, Any]]:
         return [{"text": s.text, "start": to_seconds(s.start_ms), "end": to_seconds(s.end_ms)} for s in self.sentences]
+
+
+def in_order(transcript: Transcript) -> Transcript:
+    """The transcript with words and sentences sorted by start.
+
+    Recognizers that hear two speakers at once swap neighbours by fractions of a second; that is put right. Raises
+    InvalidTranscript when something starts more than a second before the one before it, or ends before it starts.
+    """
+    _check("Word", transcript.words)
+    _check("Sentence", transcript.sentences)
+    return Transcript(
+        tuple(sorted(transcript.words, key=lambda w: w.start_ms)),
+        tuple(sorted(transcript.sentences, key=lambda s: s.start_ms)),
+        transcript.language,
+    )
+
+
+def _check(kind: str, items: Sequence[Word] | Sequence[Sentence]) -> None:
+    previous_ms = 0
+    for position, item in enumerate(items, 1):
+        if item.end_ms < item.start_ms:
+            fault = f"ends at {to_seconds(item.end_ms)} s, before it starts at {to_seconds(item.start_ms)} s"
+        elif item.start_ms < previous_ms - _SWAPPED_MS:
+            fault = f"starts at {to_seconds(item.start_ms)} s, after one that starts at {to_seconds(previous_ms)} s"
+        else:
+            previous_ms = max(previous_ms, item.start_ms)
+            continue
+        raise InvalidTranscript(
+            f"{kind} {position} ({item.text[:40]!r}) {fault}.",
+            hint="Sort words and sentences by their start, and give ends that follow their starts.",
+        )
 
 
 def to_ms(seconds: float) -> int:

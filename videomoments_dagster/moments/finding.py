@@ -1,0 +1,37 @@
+"""From a transcript to titled, scored moments: puts boundaries, segmentation, titles and scoring together."""
+
+from videomoments_dagster.moments import boundaries
+from videomoments_dagster.moments.moment import FindOptions, FindResult, FoundMoment
+from videomoments_dagster.moments.scoring import score
+from videomoments_dagster.moments.segmentation import Limits, divide
+from videomoments_dagster.moments.selection import count_limits
+from videomoments_dagster.moments.sentences import usable_sentences
+from videomoments_dagster.moments.text import tokens
+from videomoments_dagster.moments.titles import titles
+from videomoments_dagster.moments.transcript import Transcript, in_order
+
+_FEWEST_WORDS = 20
+
+
+def find_moments(transcript: Transcript, options: FindOptions) -> FindResult:
+    """The talk divided into topics. Raises InvalidTranscript when words or sentences are out of order."""
+    transcript = in_order(transcript)
+    sentences = usable_sentences(transcript, options.max_length_ms)
+    words = sum(len(tokens(s.text)) for s in sentences)
+    if words < _FEWEST_WORDS:
+        said = "No speech was heard." if not words else f"Only {words} words are said: too few to divide into topics."
+        return FindResult((), said)
+    typical_ms = boundaries.typical_length_ms(sentences)
+    fewest, most = count_limits(options, sum(s.end_ms - s.start_ms for s in sentences), typical_ms)
+    limits = Limits(options.min_length_ms, options.max_length_ms, fewest, most)
+    topics = divide(sentences, boundaries.evidence(sentences, typical_ms), typical_ms, limits)
+    if not topics:
+        lengths = f"{options.min_length_ms / 1000:g} to {options.max_length_ms / 1000:g} s"
+        return FindResult((), f"No run of whole sentences is {lengths} long.")
+    names = titles([[s.text for s in sentences[t.first : t.last]] for t in topics])
+    found = []
+    for topic, title in zip(topics, names, strict=True):
+        start_ms, end_ms = sentences[topic.first].start_ms, sentences[topic.last - 1].end_ms
+        scored = score(start_ms, end_ms, transcript)
+        found.append(FoundMoment(start_ms, end_ms, title, scored.value, scored.reason))
+    return FindResult(tuple(found))
