@@ -1,0 +1,119 @@
+"""The indexes of the design are there, and PostgreSQL can use them for the queries they are made for."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
+
+from db.queries import moments, requests, runs, videos
+from tests import factories as make
+
+INDEXES = {
+    "ix_clips_video_id": "btree (video_id)",
+    "ix_moments_generation_config_id": "btree (generation_config_id)",
+    "ix_moments_parent_id": "btree (parent_id)",
+    "ix_moments_video_id_start_time": "btree (video_id, start_time)",
+    "ix_pipeline_history_video_id_started_at": "btree (video_id, started_at DESC)",
+    "ix_pipeline_requests_video_identifier_requested_at": "btree (video_identifier, requested_at DESC)",
+    "ix_transcripts_full_text_search": "gin (to_tsvector('english'::regconfig, full_text))",
+    "ix_videos_created_at": "btree (created_at)",
+    "ix_videos_source_url": "hash (source_url)",
+    "uq_thumbnails_clip_id": "btree (clip_id) WHERE (clip_id IS NOT NULL)",
+    "uq_thumbnails_video_id": "btree (video_id) WHERE (video_id IS NOT NULL)",
+}
+
+
+def test_the_indexes_of_the_design_are_there(session: Session) -> None:
+    """Those that primary keys and unique constraints bring are theirs."""
+    found = session.execute(
+        text(
+            "SELECT indexname, substring(indexdef FROM 'USING (.*)') AS definition FROM pg_indexes "
+            "WHERE schemaname = 'public' AND indexname NOT IN (SELECT conname FROM pg_constraint)"
+        )
+    )
+    assert {row.indexname: row.definition for row in found} == INDEXES
+
+
+def indexes_used(session: Session, ask: Callable[[], Any]) -> set[str]:
+    """The indexes in the plans of what `ask` sends, when reading whole tables is made expensive."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        sent.append((statement, parameters))
+
+    connection = session.connection()
+    session.execute(text("SET LOCAL enable_seqscan = off"))
+    event.listen(connection, "before_cursor_execute", note)
+    ask()
+    event.remove(connection, "before_cursor_execute", note)
+    plans = [
+        connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar_one()
+        for statement, parameters in sent
+    ]
+    return set(_index_names(json.loads(json.dumps(plans))))
+
+
+def _index_names(node: Any) -> list[str]:
+    if isinstance(node, list):
+        return [name for part in node for name in _index_names(part)]
+    if isinstance(node, dict):
+        own = [node["Index Name"]] if "Index Name" in node else []
+        return own + [name for part in node.values() for name in _index_names(part)]
+    return []
+
+
+SEARCH = text(
+    "SELECT id FROM transcripts WHERE to_tsvector('english', full_text) @@ websearch_to_tsquery('english', 'tea')"
+)
+
+
+@pytest.mark.parametrize(
+    ("index", "ask"),
+    [
+        ("ix_transcripts_full_text_search", lambda s: s.execute(SEARCH)),
+        ("ix_videos_created_at", lambda s: videos.page(s, limit=1)),
+        ("ix_videos_created_at", lambda s: videos.page(s, limit=1, cursor=videos.page(s, limit=1).next_cursor)),
+        ("ix_videos_source_url", lambda s: videos.by_source_url(s, "https://example.org/a.mp4")),
+        ("uq_videos_identifier", lambda s: videos.get(s, "a")),
+        ("ix_moments_video_id_start_time", lambda s: moments.of_video(s, 1)),
+        ("uq_clips_moment_id", lambda s: moments.view(s, "0000000000000001")),
+        ("ix_pipeline_history_video_id_started_at", lambda s: runs.page(s, "a", limit=1)),
+        ("ix_pipeline_history_video_id_started_at", lambda s: runs.page(s, "never-stored", limit=1)),
+        ("ix_pipeline_requests_video_identifier_requested_at", lambda s: requests.newest(s, "a")),
+        ("ix_pipeline_requests_video_identifier_requested_at", lambda s: requests.active(s, "a")),
+    ],
+)
+def test_a_query_can_use_its_index(session: Session, index: str, ask: Callable[[Session], Any]) -> None:
+    first, _ = make.video(session, identifier="a"), make.video(session)
+    make.run(session, first)
+    assert index in indexes_used(session, lambda: ask(session))
+
+
+def test_cascades_find_their_rows_by_index(session: Session) -> None:
+    """What PostgreSQL asks by itself when a moment, a configuration or a video is deleted."""
+    for index, question in {
+        "ix_moments_parent_id": "SELECT 1 FROM moments WHERE parent_id = 1",
+        "ix_moments_generation_config_id": "SELECT 1 FROM moments WHERE generation_config_id = 1",
+        "ix_clips_video_id": "SELECT 1 FROM clips WHERE video_id = 1",
+        "uq_thumbnails_clip_id": "SELECT 1 FROM thumbnails WHERE clip_id = 1",
+        "uq_thumbnails_video_id": "SELECT 1 FROM thumbnails WHERE video_id = 1",
+    }.items():
+        assert indexes_used(session, lambda question=question: session.execute(text(question))) == {index}
+
+
+def test_search_finds_a_word_in_another_form(session: Session) -> None:
+    transcript = make.transcript(session, make.video(session), full_text="Brewing two teas at once.")
+    make.transcript(session, make.video(session), full_text="Nothing of the kind.")
+    session.execute(text("SET LOCAL enable_seqscan = off"))
+    assert session.scalars(SEARCH).all() == [transcript.id]
+
+
+def test_a_very_long_source_url_is_stored_and_found(session: Session) -> None:
+    """A B-tree would refuse it: entries are limited to a third of a page, and signed URLs are long."""
+    noise = "".join(f"{number * 2654435761 % 2**32:08x}" for number in range(1000))
+    url = f"https://example.org/a.mp4?signature={noise}"
+    video = make.video(session, source_url=url)
+    assert videos.by_source_url(session, url) is video
