@@ -27,7 +27,9 @@ class KeyframeIndex:
         try:
             return cls._from(json.loads(text))
         except (ValueError, TypeError, KeyError):
-            raise MediaDamaged("The stored keyframe index can't be read.", hint="Materialize the video again.") from None
+            raise MediaDamaged(
+                "The stored keyframe index can't be read.", hint="Materialize the video again."
+            ) from None
 
     @classmethod
     def _from(cls, fields: dict[str, Any]) -> "KeyframeIndex":

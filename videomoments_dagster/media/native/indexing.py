@@ -27,7 +27,7 @@ def keyframe_index(path: str) -> dict[str, Any]:
             last = span[1] if last is None else max(last, span[1])
             if packet.stream_index != source.video.index:
                 continue
-            regular = regular and packet.pts is not None and packet.dts is not None
+            regular = regular and packet.pts is not None
             first = span[0] if first is None else min(first, span[0])
             if packet.is_keyframe and _starts_clean(packet, source.video):
                 times.append(span[0])
@@ -37,7 +37,7 @@ def keyframe_index(path: str) -> dict[str, Any]:
             "times_seconds": sorted(times),
             "first_frame_seconds": first,
             "last_packet_end_seconds": last,
-            "copyable": regular and is_browser_video(source.video),
+            "copyable": regular and _keeps_order(source.container.format.name) and is_browser_video(source.video),
         }
 
 
@@ -52,6 +52,11 @@ def is_browser_video(stream: VideoStream) -> bool:
         and stream.width % 2 == 0
         and stream.height % 2 == 0
     )
+
+
+def _keeps_order(container: str) -> bool:
+    """Whether the container stores presentation times; AVI stores none, so B-frames copied from it would stutter."""
+    return any(name in container for name in ("mov", "matroska", "mpegts", "flv"))
 
 
 def _starts_clean(packet: Packet, stream: VideoStream) -> bool:

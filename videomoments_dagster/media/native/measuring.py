@@ -9,7 +9,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 
 from videomoments_dagster.errors import MediaDamaged
-from videomoments_dagster.media.native.orientation import orientation_of
+from videomoments_dagster.media.native.orientation import Orientation, orientation_of
 from videomoments_dagster.media.native.source import Source, container_name, open_source
 
 _TAIL_SECONDS = 10.0
@@ -32,11 +32,7 @@ def probe(path: str) -> dict[str, Any]:
     """The fields of MediaInfo. Raises NotAVideo or MediaDamaged."""
     file = Path(path)
     with open_source(file, threads=False) as source:
-        frame = first_frame(source)
-        if frame is None:
-            raise MediaDamaged(f"No frame of {file.name} can be decoded.")
-        turn = orientation_of(frame)
-        width, height = (frame.height, frame.width) if turn.transposed else (frame.width, frame.height)
+        turn, width, height = shown_picture(source)
         ends = measure_ends(source)
         _check_whole(source, ends)
         _check_tail_decodes(source, ends)
@@ -54,6 +50,15 @@ def probe(path: str) -> dict[str, Any]:
             "frame_rate": source.frame_rate,
             "start_time_seconds": float(source.zero),
         }
+
+
+def shown_picture(source: Source) -> tuple[Orientation, int, int]:
+    """The orientation, and width and height when upright, of the next frame. Raises MediaDamaged when none decodes."""
+    frame = first_frame(source)
+    if frame is None:
+        raise MediaDamaged(f"No frame of {source.name} can be decoded.")
+    turn = orientation_of(frame)
+    return (turn, frame.height, frame.width) if turn.transposed else (turn, frame.width, frame.height)
 
 
 def first_frame(source: Source) -> VideoFrame | None:

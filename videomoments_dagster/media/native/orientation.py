@@ -2,10 +2,14 @@
 
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 
 from av.filter import Graph
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
+
+
+_NO_TIME = Fraction(1, 1000)  # times are not the turner's business; the graph wants a time base all the same
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ def orientation_of(frame: VideoFrame) -> Orientation:
 
     The matrix maps (x, y) to (a x + c y, b x + d y), as in ISO/IEC 14496-12 section 6.2.2, nine 32-bit numbers.
     """
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    data = next((data for data in frame.side_data if data.type == Type.DISPLAYMATRIX), None)
     if data is None:
         return Orientation()
     a, b, _, c, d = (_sign(n) for n in struct.unpack("=9i", bytes(data))[:5])
@@ -54,9 +58,7 @@ class Turner:
 
     def __init__(self, frame: VideoFrame, orientation: Orientation) -> None:
         self._graph = Graph()
-        last = self._graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-        )
+        last = self._graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_NO_TIME)
         for name, arguments in orientation.filters:
             node = self._graph.add(name, arguments)
             last.link_to(node)
@@ -65,6 +67,7 @@ class Turner:
         self._graph.configure()
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
+        frame.pts, frame.time_base = None, _NO_TIME
         self._graph.push(frame)
         turned = self._graph.pull()
         assert isinstance(turned, VideoFrame)  # noqa: S101  # a graph of video filters

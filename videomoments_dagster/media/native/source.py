@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
 import av.error
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from videomoments_dagster.errors import MediaDamaged, NotAVideo
@@ -33,6 +36,8 @@ _AUDIO_DECODERS = (
 )
 _DECODERS = frozenset((_VIDEO_DECODERS + "," + _AUDIO_DECODERS).split(","))
 _LARGEST_PIXELS = 16384 * 8704  # 16K; a larger declared picture is an attack or a broken header
+_INTERLEAVING_SECONDS = 1.0  # how much earlier in the file sound may lie than the picture it belongs to
+_SAME_SECONDS = 0.001
 _BROKEN = (av.error.FFmpegError, ValueError, EOFError)
 
 
@@ -58,6 +63,20 @@ class Source:
 
     def clock(self, timestamp: int, time_base: Fraction) -> float:
         return float(timestamp * time_base - self.zero)
+
+    def frame_seconds(self, frame: VideoFrame | AudioFrame) -> float | None:
+        """When a decoded frame begins, on the clock. AVI stores no presentation time: its decoding time serves.
+
+        Frames that come out at the end of decoding carry no time base, so the stream's is used.
+        """
+        video = isinstance(frame, VideoFrame)
+        stamp = frame.dts if video and "avi" in self.container.format.name else frame.pts
+        stream = self.video if video else self.audio
+        return None if stamp is None or stream is None else self.clock(stamp, _time_base(stream))
+
+    def frame_length(self, frame: VideoFrame) -> float:
+        """How long a decoded picture is shown, seconds."""
+        return float(frame.duration * _time_base(self.video)) if frame.duration else 1 / self.frame_rate
 
     def timestamp(self, seconds: float, time_base: Fraction) -> int:
         """The nearest timestamp of a stream with `time_base` to `seconds` on the clock."""
@@ -85,6 +104,20 @@ class Source:
             self.container.seek(min(0, int(self.zero * av.time_base)), backward=True)
         self.video.codec_context.flush_buffers()
 
+    def packets_from(self, seconds: float) -> Iterator[Packet]:
+        """Packets of all chosen streams, from a keyframe of the video at or before `seconds` or from the beginning."""
+        self.seek(seconds - _INTERLEAVING_SECONDS)
+        packets, early = self.packets(), []
+        for packet in packets:
+            early.append(packet)
+            span = self.seconds_of(packet)
+            if packet.stream_index == self.video.index and span is not None:
+                if span[0] > seconds + _SAME_SECONDS:  # the container's index led us past it
+                    self.rewind()
+                    early, packets = [], self.packets()
+                break
+        return chain(early, packets)
+
     def seconds_of(self, packet: Packet) -> tuple[float, float] | None:
         """Start and end of a packet on the clock; None when it carries no time."""
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -92,7 +125,7 @@ class Source:
             return None
         start = self.clock(stamp, packet.time_base)
         length = float((packet.duration or 0) * packet.time_base)
-        return start, start + (length or (1 / self.frame_rate if packet.stream is self.video else 0.0))
+        return start, start + (length or (1 / self.frame_rate if packet.stream_index == self.video.index else 0.0))
 
 
 @contextmanager
@@ -140,9 +173,8 @@ def container_name(path: Path) -> str | None:
     for magic, name in ((b"FLV", "flv"), (b"OggS", "ogv"), (b"\x00\x00\x01\xba", "mpg")):
         if head.startswith(magic):
             return name
-    if head[:1] == b"\x47" and head[188:189] == b"\x47" or head[4:5] == b"\x47" and head[196:197] == b"\x47":
-        return "ts"
-    return None
+    syncs = (head[0:1] + head[188:189], head[4:5] + head[196:197])  # packets of 188 bytes, or of 192
+    return "ts" if b"\x47\x47" in syncs else None
 
 
 def _unopenable(path: Path, error: Exception) -> MediaDamaged | NotAVideo:
