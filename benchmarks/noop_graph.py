@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from videomoments_dagster.definitions import build_definitions
-from videomoments_dagster.defs.partitions import videos
+from videomoments_dagster.defs.partitions import VIDEOS, videos
 from videomoments_dagster.defs.policies import TRANSIENT
 
 
@@ -50,7 +50,7 @@ def main(partition: str) -> None:
     started = time.perf_counter()
     job = noop_definitions().resolve_job_def("noop")
     with dg.DagsterInstance.get() as instance:
-        instance.add_dynamic_partitions(videos.name, [partition])
+        instance.add_dynamic_partitions(VIDEOS, [partition])
         ready = time.perf_counter()
         result = job.execute_in_process(instance=instance, partition_key=partition)
         ended = time.perf_counter()

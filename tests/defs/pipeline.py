@@ -7,7 +7,7 @@ import dagster as dg
 from db.queries import requests as request_queries
 from videomoments_dagster.definitions import build_definitions
 from videomoments_dagster.defs import jobs
-from videomoments_dagster.defs.partitions import videos
+from videomoments_dagster.defs.partitions import VIDEOS
 from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.requests.stages import PipelineType
@@ -37,7 +37,7 @@ def execute(
     kind: PipelineType = PipelineType.FULL,
 ) -> dg.ExecuteInProcessResult:
     """One run of the pipeline `kind` for `video`. Never raises for a failed run: look at `.success`."""
-    instance.add_dynamic_partitions(videos.name, [video])
+    instance.add_dynamic_partitions(VIDEOS, [video])
     tags = {REQUEST_TAG: request_id, PIPELINE_TAG: kind.value} if request_id else {}
     job = build_definitions(platform=platform).resolve_job_def(jobs.JOB_OF[kind])
     return job.execute_in_process(instance=instance, partition_key=video, tags=tags, raise_on_error=False)

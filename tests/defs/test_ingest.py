@@ -8,7 +8,7 @@ import redis as redis_client
 import sqlalchemy
 
 from db.queries import requests as request_queries
-from videomoments_dagster.defs.partitions import videos
+from videomoments_dagster.defs.partitions import VIDEOS
 from videomoments_dagster.defs.policies import REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.sensors import ingest as ingest_module
@@ -137,7 +137,7 @@ def test_another_producer_cant_take_a_videos_identifier_for_another_url(
 def test_a_deleted_video_loses_its_partition_and_a_later_start_adds_it_again(
     platform: PlatformResource, instance: dg.DagsterInstance
 ) -> None:
-    instance.add_dynamic_partitions(videos.name, ["talk", "other"])
+    instance.add_dynamic_partitions(VIDEOS, ["talk", "other"])
     stream = RequestStream(platform.redis)
     stream.publish(DeleteMessage("talk"))
     stream.publish(DeleteMessage("never-was"))

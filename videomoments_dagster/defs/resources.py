@@ -1,6 +1,7 @@
 """Thin resources: each hands out one object of the layers below, made once a process. No logic of its own."""
 
 from functools import cache
+from pathlib import Path
 
 import dagster as dg
 import redis
@@ -23,7 +24,9 @@ def _redis(url: str) -> "redis.Redis":
 
 
 @cache
-def _store(settings: Settings) -> ObjectStore:
+def _store(*_where: str | Path | None) -> ObjectStore:
+    """One store for each place the settings have named in this process."""
+    settings = get_settings()
     if settings.gcs_bucket_name:
         from dagster_gcp import GCSResource  # 2.9 s of imports: only where a bucket is configured
 
@@ -51,4 +54,5 @@ class PlatformResource(dg.ConfigurableResource):
 
     @property
     def store(self) -> ObjectStore:
-        return _store(self.settings)
+        settings = self.settings
+        return _store(settings.home, settings.gcs_bucket_name, settings.public_url)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from videomoments_dagster.defs.jobs import checks
-from videomoments_dagster.defs.partitions import videos
+from videomoments_dagster.defs.partitions import VIDEOS
 from videomoments_dagster.defs.policies import BLOCKED_ERROR, PARTITION_TAG
 from videomoments_dagster.errors import NotFound
 
@@ -25,14 +25,14 @@ class CheckOutcome:
 def known_videos() -> list[str]:
     """Every partition of the running instance, oldest first."""
     with dg.DagsterInstance.get() as instance:
-        return list(instance.get_dynamic_partitions(videos.name))
+        return list(instance.get_dynamic_partitions(VIDEOS))
 
 
 def run_checks(definitions: dg.Definitions, video: str) -> Iterator[CheckOutcome]:
     """Run every check of `video` in this process and yield the outcomes. Raises NotFound for an unknown partition."""
     job = definitions.resolve_job_def(checks.name)
     with dg.DagsterInstance.get() as instance:
-        if not instance.has_dynamic_partition(videos.name, video):
+        if not instance.has_dynamic_partition(VIDEOS, video):
             raise NotFound(f"There is no video {video!r}.", hint="`videomoments list` shows the videos.")
         # execute_in_process(partition_key=) asks the assets for their partitions, and this job has checks only
         result = job.execute_in_process(instance=instance, tags={PARTITION_TAG: video}, raise_on_error=False)

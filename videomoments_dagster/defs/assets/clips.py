@@ -17,8 +17,9 @@ from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import stage
 from videomoments_dagster.errors import MediaError
-from videomoments_dagster.media.cut import EXTRA_PADDING_SECONDS, CutRequest, CutResult, cut_clips
+from videomoments_dagster.media.cut import CutFailure, CutRequest, CutResult, cut_clips
 from videomoments_dagster.media.keyframes import KeyframeIndex, keyframe_index
+from videomoments_dagster.media.plan import EXTRA_PADDING_SECONDS
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.storage import names
@@ -46,28 +47,33 @@ def clips(context: dg.AssetExecutionContext, platform: PlatformResource, config:
                 asked = request_config(session, key, config)
                 roots = moment_queries.of_video(session, video.id, refined=False)
             wanted = _wanted(platform, video, asked, roots, directory)
-            results: list[CutResult] = []
+            outcomes = []
             if wanted:
                 with store.local_copy(store.name_of(video.cloud_url), directory) as path:
                     index = _index(platform, video, path)
-                    results = cut_clips(path, wanted, index, on_progress=progress)
+                    outcomes = cut_clips(path, wanted, index, on_progress=progress)
+        made = [outcome for outcome in outcomes if isinstance(outcome, CutResult)]
+        failed = [outcome for outcome in outcomes if isinstance(outcome, CutFailure)]
         with stage(context, platform, Stage.CLIP_UPLOAD) as progress:
             root_of = {root.identifier: root for root in roots}
-            for done, result in enumerate(result for result in results if result.error is None):
-                _keep(platform, video, result, root_of[result.key])
-                progress((done + 1) / len(results))
-            failed = [result for result in results if result.error is not None]
-            if failed:
-                raise MediaError(f"{len(failed)} of {len(roots)} clips could not be cut: {failed[0].error}")
+            for done, cut in enumerate(made):
+                _keep(platform, video, cut, root_of[cut.key])
+                progress((done + 1) / len(made))
+        if failed:  # what could be cut is kept
+            with stage(context, platform, Stage.CLIP_EXTRACTION):
+                raise MediaError(
+                    f"{len(failed)} of {len(roots)} clips could not be cut: {failed[0].error.message}",
+                    hint=failed[0].error.hint,
+                )
     with platform.database.read() as session:
         stored = clip_queries.of_video(session, video.id)
     return dg.MaterializeResult(
         metadata={
             "number_of_clips": len(stored),
-            "cut_now": len(results),
+            "cut_now": len(made),
             "size_bytes": 1024 * sum(clip.file_size_kb or 0 for clip in stored),
             "duration_seconds": sum(clip.end_time - clip.start_time for clip in stored),
-            "re_encoded": sum(result.mode != "copy" for result in results),
+            "re_encoded": sum(cut.mode != "copy" for cut in made),
             "clips": metadata.table(
                 ["start", "end", "kB", "video", "play"],
                 [

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from db.models import PipelineRequest
 from db.queries import requests as request_queries
 from videomoments_dagster.defs import jobs
-from videomoments_dagster.defs.partitions import videos
+from videomoments_dagster.defs.partitions import VIDEOS, videos
 from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.errors import Conflict, ServiceUnavailable, VideoMomentsError
@@ -76,9 +76,7 @@ def _take(
         # A start further on in the same batch adds the partition again; one before it was meant for the old video.
         tick.added = [video for video in tick.added if video != message.video_id]
         tick.runs = {key: run for key, run in tick.runs.items() if run.partition_key != message.video_id}
-        if message.video_id not in tick.deleted and context.instance.has_dynamic_partition(
-            videos.name, message.video_id
-        ):
+        if message.video_id not in tick.deleted and context.instance.has_dynamic_partition(VIDEOS, message.video_id):
             tick.deleted.append(message.video_id)
         return
     with platform.database.session() as session:

@@ -76,8 +76,8 @@ def _finish(
             status=status,
             started_at=started,
             completed_at=completed or datetime.now(UTC),
-            error_stage=error and error.get("stage"),
-            error_message=error and " ".join(filter(None, (error.get("message"), error.get("hint")))),
+            error_stage=error["stage"] if error else None,
+            error_message=f"{error['message']} {error['hint']}".strip() if error else None,
         )
         if request_id := run.tags.get(REQUEST_TAG):
             request_queries.mark_finished(session, request_id, error=json.dumps(error) if error else None)
