@@ -28,6 +28,8 @@ class Child(ABC):
     process: subprocess.Popen[bytes] | None = None
     once = False
     """Whether it is a step that ends, and is ready when it has ended well."""
+    satisfied_early = False
+    """Whether those that need it may begin before it is ready."""
 
     @abstractmethod
     def begin(self) -> None:

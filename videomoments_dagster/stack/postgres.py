@@ -17,7 +17,7 @@ from psycopg2 import sql
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.stack.binaries import find_postgres
 from videomoments_dagster.stack.identity import Identity, unprivileged
-from videomoments_dagster.stack.process_table import holders, stop_all
+from videomoments_dagster.stack.process_table import holders, kill_all
 from videomoments_dagster.stack.server import EmbeddedServer
 
 USER = "videomoments"
@@ -65,7 +65,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 if any(process.pid == postmaster for process in left):
                     os.kill(postmaster, self.stop_signal)
             _, left = psutil.wait_procs(left, timeout=self.grace_seconds)
-            stop_all(left, grace_seconds=5)
+            kill_all(left)
         lock.unlink(missing_ok=True)
 
     def prepare(self) -> None:

@@ -4,6 +4,7 @@ A process that nobody reaps (a zombie) counts as gone: `kill(pid, 0)` would call
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -38,15 +39,22 @@ def marked(home: Path) -> list[psutil.Process]:
     return found
 
 
+def kill_all(processes: Iterable[psutil.Process]) -> int:
+    """Kill and wait for the end. Returns how many there were."""
+    alive = list(processes)
+    for process in alive:
+        with suppress(*_GONE):
+            process.kill()
+    psutil.wait_procs(alive, timeout=5)
+    return len(alive)
+
+
 def stop_all(processes: Iterable[psutil.Process], *, grace_seconds: float) -> int:
     """Terminate, wait, then kill. Returns how many there were."""
     alive = list(processes)
-    count = len(alive)
-    for ask in (psutil.Process.terminate, psutil.Process.kill):
-        for process in alive:
-            try:
-                ask(process)
-            except _GONE:
-                continue
-        _, alive = psutil.wait_procs(alive, timeout=grace_seconds)
-    return count
+    for process in alive:
+        with suppress(*_GONE):
+            process.terminate()
+    _, left = psutil.wait_procs(alive, timeout=grace_seconds)
+    kill_all(left)
+    return len(alive)
