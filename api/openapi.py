@@ -1,0 +1,55 @@
+"""The OpenAPI document: our Problem for every failure, and the schema's example on every answer."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.problems import FieldError, Problem
+
+_DESCRIPTION = """Turns a video URL into titled, timestamped moments.
+
+Submit a video, follow its pipeline, read its moments. Failures are `application/problem+json` (RFC 9457) with a
+stable `code`, and a `hint` that says what to do. Lists are pages: follow `next_cursor` until it is null."""
+
+
+def install(app: FastAPI) -> None:
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = document
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    schema = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
+    components = schema.setdefault("components", {}).setdefault("schemas", {})
+    for model in (FieldError, Problem):
+        components[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        components[model.__name__].pop("$defs", None)
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for content in (operation.get("requestBody", {}), *operation["responses"].values()):
+                for media in content.get("content", {}).values():
+                    _add_example(media, components)
+    return schema
+
+
+def _add_example(media: dict[str, Any], components: dict[str, Any]) -> None:
+    """A media type's example is that of its schema; a list's is one item."""
+    found = media.get("schema", {})
+    if "example" in media:
+        return
+    if example := _example(found, components):
+        media["example"] = example
+    elif found.get("type") == "array" and (item := _example(found["items"], components)):
+        media["example"] = [item]
+
+
+def _example(schema: dict[str, Any], components: dict[str, Any]) -> Any:
+    for option in (schema, *schema.get("anyOf", [])):
+        name = option.get("$ref", "").rpartition("/")[2]
+        if example := components.get(name, {}).get("example"):
+            return example
+    return None

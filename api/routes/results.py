@@ -1,0 +1,77 @@
+"""What the pipeline made of a video: its transcript, moments and clips."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import RedirectResponse
+
+from api.parameters import MomentId, VideoId
+from api.problems import described
+from api.schemas.base import SignedUrl
+from api.schemas.results import Clip, Moment, Transcript, clip, moment, transcript
+from api.services import Here
+from db.queries import clips, moments, transcripts, videos
+from videomoments_dagster.errors import NotFound
+
+router = APIRouter()
+
+
+@router.get(
+    "/api/videos/{video}/transcript", summary="Show the transcript", tags=["Transcripts"], responses=described(404)
+)
+def get_transcript(video: VideoId, here: Here) -> Transcript:
+    """The whole text with the times of its words and sentences, in seconds."""
+    with here.database.session() as session:
+        row = transcripts.get(session, videos.require(session, video).id)
+    if row is None:
+        raise NotFound(f"Video {video!r} has no transcript yet.", hint="The pipeline makes it; see its status.")
+    return transcript(row, video)
+
+
+@router.get("/api/videos/{video}/moments", summary="List moments", tags=["Moments"], responses=described(404))
+def list_moments(
+    video: VideoId,
+    here: Here,
+    refined: Annotated[bool | None, Query(description="Only refined moments, or only root ones")] = None,
+) -> list[Moment]:
+    """In the order of the video; a moment comes before the one that refines it."""
+    with here.database.session() as session:
+        found = moments.of_video(session, videos.require(session, video).id, refined=refined)
+    return [moment(each, here) for each in found]
+
+
+@router.get("/api/videos/{video}/clips", summary="List clips", tags=["Clips"], responses=described(404))
+def list_clips(video: VideoId, here: Here) -> list[Clip]:
+    """In the order of the video."""
+    with here.database.session() as session:
+        found = clips.of_video(session, videos.require(session, video).id)
+    return [clip(each, here) for each in found]
+
+
+@router.get("/api/clips/{moment}/url", summary="Sign a clip's URL", tags=["Clips"], responses=described(404))
+def get_clip_url(moment: MomentId, here: Here) -> SignedUrl:
+    """A fresh URL of the moment's clip: its own, or its parent's when it is refined."""
+    return SignedUrl(url=_clip_url(moment, here), expires_in_seconds=here.settings.signed_url_seconds)
+
+
+@router.get(
+    "/api/clips/{moment}/stream",
+    summary="Play a clip",
+    tags=["Clips"],
+    status_code=302,
+    response_class=RedirectResponse,
+    responses=described(404),
+)
+def stream_clip(moment: MomentId, here: Here) -> RedirectResponse:
+    """Redirects to a signed URL of the file; it answers range requests."""
+    return RedirectResponse(_clip_url(moment, here), status_code=302)
+
+
+def _clip_url(identifier: str, here: Here) -> str:
+    with here.database.session() as session:
+        view = moments.view(session, identifier)
+    if view is None:
+        raise NotFound(f"There is no moment {identifier!r}.")
+    if view.clip is None:
+        raise NotFound(f"Moment {identifier!r} has no clip yet.", hint="The pipeline makes it; see its status.")
+    return here.sign(view.clip.cloud_url)

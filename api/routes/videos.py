@@ -1,0 +1,171 @@
+"""Videos: submitting, listing, playing, deleting."""
+
+import json
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.concurrency import run_in_threadpool
+
+from api import submission
+from api.deletion import delete_video as delete
+from api.parameters import Cursor, IdempotencyKey, Limit, VideoId
+from api.problems import described
+from api.schemas.base import SignedUrl
+from api.schemas.videos import Submitted, SubmitVideo, VideoDetails, VideoPage, video, video_details
+from api.services import Here
+from api.submission import Submission
+from api.uploads import Upload, receive, upload_directory
+from db.queries import videos
+from db.queries.paging import DEFAULT_LIMIT
+from videomoments_dagster.errors import InvalidInput, NotFound
+from videomoments_dagster.requests.config import PipelineConfig
+
+router = APIRouter(prefix="/api/videos", tags=["Videos"])
+
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "The video"},
+                        "title": {"type": "string", "maxLength": 500},
+                        "identifier": {"type": "string", "description": "1 to 100 letters, digits, '-' and '_'"},
+                        "config": {"type": "string", "description": "The `config` of a submission, as JSON"},
+                    },
+                },
+                "example": {"file": "(the bytes of talk.mp4)", "title": "A talk"},
+            }
+        },
+    }
+}
+
+
+@router.get("", summary="List videos", responses=described())
+def list_videos(
+    here: Here,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+    q: Annotated[str | None, Query(max_length=200, description="Part of the title or identifier, in any case")] = None,
+    has_moments: Annotated[bool | None, Query(description="Only videos with, or without, moments")] = None,
+) -> VideoPage:
+    """Newest first, a page at a time."""
+    with here.database.session() as session:
+        page = videos.page(session, limit=limit, cursor=cursor, q=q, has_moments=has_moments)
+    return VideoPage.model_construct(items=[video(each, here) for each in page.items], next_cursor=page.next_cursor)
+
+
+@router.post("", summary="Submit a URL", status_code=202, responses={200: {"model": Submitted}, **described(409)})
+def submit_video(
+    body: SubmitVideo, response: Response, here: Here, idempotency_key: IdempotencyKey = None
+) -> Submitted:
+    """Fetches the video and runs the whole pipeline on it. 200 when this URL has been processed; 409 while it is."""
+    config = body.config.model_copy(update={"title": body.title}) if body.title else body.config
+    submitted = submission.submit_url(
+        here, body.url, identifier=body.identifier, config=config, idempotency_key=idempotency_key
+    )
+    if submitted.already_processed:
+        response.status_code = 200
+    return _submitted(submitted)
+
+
+@router.post("/upload", summary="Submit a file", status_code=202, responses=described(409), openapi_extra=_FORM)
+async def upload_video(request: Request, here: Here, idempotency_key: IdempotencyKey = None) -> Submitted:
+    """Stores the file and runs the whole pipeline on it. It is written to disk as it arrives."""
+    with upload_directory(here.settings.temp_directory) as directory:
+        upload = await receive(request, directory, here.settings.max_download_bytes)
+        return _submitted(await run_in_threadpool(_submit_upload, here, upload, idempotency_key))
+
+
+@router.get("/{video}", summary="Show a video", responses=described(404))
+def get_video(video: VideoId, here: Here) -> VideoDetails:
+    """Every column, and how much there is of what."""
+    with here.database.session() as session:
+        view = videos.overview(session, video)
+    return video_details(view, here)
+
+
+@router.get("/{video}/url", summary="Sign the video's URL", responses=described(404))
+def get_video_url(video: VideoId, here: Here) -> SignedUrl:
+    """A fresh URL of the stored file, good for `expires_in_seconds`."""
+    return SignedUrl(url=_stored_url(video, here), expires_in_seconds=here.settings.signed_url_seconds)
+
+
+@router.get(
+    "/{video}/stream",
+    summary="Play a video",
+    status_code=302,
+    response_class=RedirectResponse,
+    responses=described(404),
+)
+def stream_video(video: VideoId, here: Here) -> RedirectResponse:
+    """Redirects to a signed URL of the file; it answers range requests."""
+    return RedirectResponse(_stored_url(video, here), status_code=302)
+
+
+@router.get(
+    "/{video}/thumbnail",
+    summary="Show a video's thumbnail",
+    status_code=302,
+    response_class=RedirectResponse,
+    responses=described(404),
+)
+def get_video_thumbnail(video: VideoId, here: Here) -> RedirectResponse:
+    """Redirects to a signed URL of the picture."""
+    with here.database.session() as session:
+        view = videos.overview(session, video)
+    if view.thumbnail_cloud_url is None:
+        raise NotFound(f"Video {video!r} has no thumbnail yet.", hint="The pipeline makes it.")
+    return RedirectResponse(here.sign(view.thumbnail_cloud_url), status_code=302)
+
+
+@router.delete("/{video}", summary="Delete a video", status_code=204, responses=described(404, 409))
+def delete_video(
+    video: VideoId,
+    here: Here,
+    force: Annotated[bool, Query(description="Give up requests that no run works on any more")] = False,
+) -> None:
+    """Removes rows, stored objects, temp files, live state and the Dagster partition. Repeat it after a failure."""
+    delete(here, video, force=force)
+
+
+def _stored_url(identifier: str, here: Here) -> str:
+    with here.database.session() as session:
+        cloud_url = videos.require(session, identifier).cloud_url
+    return here.sign(cloud_url)
+
+
+def _submit_upload(here: Here, upload: Upload, idempotency_key: str | None) -> Submission:
+    if upload.path is None:
+        raise InvalidInput("The form has no file.")
+    try:
+        config = json.loads(upload.fields.get("config") or "{}")
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise InvalidInput("The form field `config` is not a JSON object.")
+    if title := upload.fields.get("title"):
+        config["title"] = title
+    return submission.submit_file(
+        here,
+        upload.path,
+        filename=upload.filename,
+        request_id=upload.directory.name,
+        identifier=upload.fields.get("identifier"),
+        config=PipelineConfig.parse(config),
+        idempotency_key=idempotency_key,
+    )
+
+
+def _submitted(submitted: Submission) -> Submitted:
+    return Submitted(
+        video_id=submitted.video_id,
+        request_id=submitted.request_id,
+        status_url=f"/api/pipeline/{submitted.video_id}/status",
+        already_processed=submitted.already_processed,
+    )

@@ -1,0 +1,172 @@
+"""The pipeline of a video: starting it, following it, and what it has done before."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from api.schemas.base import Input, Output
+from db.queries.runs import RunView
+from videomoments_dagster.requests.config import PipelineConfig
+from videomoments_dagster.requests.stages import PipelineType, Stage
+from videomoments_dagster.requests.status import PipelineStatus
+
+_RUN: dict[str, Any] = {
+    "id": "pipeline:motivation:1767268800000",
+    "video_id": "motivation",
+    "pipeline_type": "full",
+    "status": "failed",
+    "started_at": "2026-01-01T12:00:00Z",
+    "completed_at": "2026-01-01T12:00:21Z",
+    "duration_seconds": 21.4,
+    "total_moments_generated": None,
+    "total_clips_created": None,
+    "error_stage": "VIDEO_DOWNLOAD",
+    "error_message": "The server answers 404.",
+}
+_ERROR = {
+    "stage": "VIDEO_DOWNLOAD",
+    "code": "source_not_found",
+    "message": "https://example.org/motivation.mp4: the server answers 404.",
+    "hint": "Open the URL in a browser.",
+    "retryable": False,
+}
+
+
+class StartPipeline(Input):
+    """`video_id` is needed where the path does not say it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"pipeline_type": "moments_only", "config": {"max_moments": 5}}}
+    )
+
+    video_id: str | None = Field(None, max_length=100, description="The video's identifier")
+    pipeline_type: PipelineType = PipelineType.FULL
+    config: PipelineConfig = PipelineConfig.model_validate({})
+
+
+class Started(Output):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "video_id": "motivation",
+                "request_id": "7d1f6d3e-5f0a-4c57-9f0e-0a8f4c1b2d3e",
+                "pipeline_type": "moments_only",
+                "status_url": "/api/pipeline/motivation/status",
+            }
+        }
+    )
+
+    video_id: str
+    request_id: str
+    pipeline_type: PipelineType
+    status_url: str
+
+
+class StageError(Output):
+    """`code` is for programs, `message` and `hint` for people."""
+
+    stage: str | None
+    code: str
+    message: str
+    hint: str
+    retryable: bool
+
+
+class StageState(Output):
+    stage: Stage
+    status: Literal["pending", "running", "completed", "failed", "skipped"]
+    started_at: datetime | None
+    completed_at: datetime | None
+    progress: float = Field(ge=0, le=1)
+    error: StageError | None
+
+
+class Status(Output):
+    """The newest request of a video. `reason` says why a completed run has no moments."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "video_id": "motivation",
+                "request_id": "7d1f6d3e-5f0a-4c57-9f0e-0a8f4c1b2d3e",
+                "run_id": "0b1d5a52-53d3-4a0b-8d2c-9f2a1c0b7e11",
+                "pipeline_type": "full",
+                "status": "failed",
+                "queued_at": "2026-01-01T11:59:58Z",
+                "started_at": "2026-01-01T12:00:00Z",
+                "completed_at": "2026-01-01T12:00:21Z",
+                "error": _ERROR,
+                "reason": None,
+                "stages": [
+                    {
+                        "stage": "VIDEO_DOWNLOAD",
+                        "status": "failed",
+                        "started_at": "2026-01-01T12:00:01Z",
+                        "completed_at": "2026-01-01T12:00:20Z",
+                        "progress": 0.0,
+                        "error": _ERROR,
+                    }
+                ],
+            }
+        }
+    )
+
+    video_id: str
+    request_id: str | None
+    run_id: str | None
+    pipeline_type: PipelineType
+    status: Literal["queued", "running", "completed", "failed", "partial", "cancelled"]
+    queued_at: datetime | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    error: StageError | None
+    reason: str | None
+    stages: list[StageState]
+
+
+class Run(Output):
+    """One run, kept for good."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _RUN})
+
+    id: str
+    video_id: str
+    pipeline_type: str
+    status: str
+    started_at: datetime
+    completed_at: datetime | None
+    duration_seconds: float | None
+    total_moments_generated: int | None
+    total_clips_created: int | None
+    error_stage: str | None
+    error_message: str | None
+
+
+class RunPage(Output):
+    """`next_cursor` is null on the last page."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [_RUN], "next_cursor": None}})
+
+    items: list[Run]
+    next_cursor: str | None
+
+
+def status(live: PipelineStatus) -> Status:
+    return Status.model_validate(live, from_attributes=True)
+
+
+def run(view: RunView) -> Run:
+    return Run.model_construct(
+        id=view.identifier,
+        video_id=view.video_identifier,
+        pipeline_type=view.pipeline_type,
+        status=view.status,
+        started_at=view.started_at,
+        completed_at=view.completed_at,
+        duration_seconds=view.duration_seconds,
+        total_moments_generated=view.total_moments_generated,
+        total_clips_created=view.total_clips_created,
+        error_stage=view.error_stage,
+        error_message=view.error_message,
+    )

@@ -1,0 +1,145 @@
+"""Videos as the frontend knows them, and what is said when one is submitted."""
+
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import ConfigDict, Field
+
+from api.schemas.base import Input, Output
+from api.services import Services
+from db.queries.videos import VideoOverview
+from videomoments_dagster.requests.config import PipelineConfig
+
+_EXAMPLE: dict[str, Any] = {
+    "id": "motivation",
+    "filename": "motivation.mp4",
+    "title": "What keeps us going",
+    "thumbnail_url": "https://storage.googleapis.com/bucket/thumbnails/motivation/motivation.jpg?X-Goog-Signature=…",
+    "has_audio": True,
+    "has_transcript": True,
+    "has_moments": True,
+    "duration_seconds": 612.4,
+    "file_size_kb": 48213,
+    "video_codec": "h264",
+    "audio_codec": "aac",
+    "resolution": "1920x1080",
+    "frame_rate": 25.0,
+    "cloud_url": "gs://bucket/videos/motivation/motivation.mp4",
+    "source_url": "https://example.org/motivation.mp4",
+    "created_at": "2026-01-01T12:00:00Z",
+}
+
+
+class Video(Output):
+    """One stored video. `thumbnail_url` is signed; `cloud_url` is where the store keeps the file."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
+
+    id: str
+    filename: str
+    title: str | None
+    thumbnail_url: str | None
+    has_audio: bool
+    has_transcript: bool
+    has_moments: bool
+    duration_seconds: float | None
+    file_size_kb: int | None
+    video_codec: str | None
+    audio_codec: str | None
+    resolution: str | None
+    frame_rate: float | None
+    cloud_url: str
+    source_url: str | None
+    created_at: datetime
+
+
+class VideoDetails(Video):
+    """A video and how much there is of what."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": _EXAMPLE | {"number_of_moments": 7, "number_of_refined_moments": 7, "number_of_clips": 7}
+        }
+    )
+
+    number_of_moments: int
+    number_of_refined_moments: int
+    number_of_clips: int
+
+
+class VideoPage(Output):
+    """`next_cursor` is null on the last page."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [_EXAMPLE], "next_cursor": None}})
+
+    items: list[Video]
+    next_cursor: str | None
+
+
+class SubmitVideo(Input):
+    """A video to process. Without an identifier, one is made of the URL's file name."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"url": "https://example.org/motivation.mp4", "config": {"max_moments": 8}}}
+    )
+
+    url: str = Field(min_length=1, max_length=8192, description="http(s) address of the media file itself")
+    identifier: str | None = Field(None, description="1 to 100 letters, digits, '-' and '_'")
+    title: str | None = Field(None, min_length=1, max_length=500, description="Shown instead of the file name")
+    config: PipelineConfig = PipelineConfig.model_validate({})
+
+
+class Submitted(Output):
+    """`request_id` is null when nothing was started because the video is there."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "video_id": "motivation",
+                "request_id": "7d1f6d3e-5f0a-4c57-9f0e-0a8f4c1b2d3e",
+                "status_url": "/api/pipeline/motivation/status",
+                "already_processed": False,
+            }
+        }
+    )
+
+    video_id: str
+    request_id: str | None
+    status_url: str
+    already_processed: bool
+
+
+def video(view: VideoOverview, services: Services) -> Video:
+    return Video.model_construct(**_fields(view, services))
+
+
+def video_details(view: VideoOverview, services: Services) -> VideoDetails:
+    return VideoDetails.model_construct(
+        **_fields(view, services),
+        number_of_moments=view.number_of_moments,
+        number_of_refined_moments=view.number_of_refined_moments,
+        number_of_clips=view.number_of_clips,
+    )
+
+
+def _fields(view: VideoOverview, services: Services) -> dict[str, Any]:
+    return {
+        "id": view.identifier,
+        "filename": unquote(PurePosixPath(urlsplit(view.cloud_url).path).name),
+        "title": view.title,
+        "thumbnail_url": services.sign_if_ours(view.thumbnail_cloud_url),
+        "has_audio": view.has_audio,
+        "has_transcript": view.has_transcript,
+        "has_moments": view.has_moments,
+        "duration_seconds": view.duration_seconds,
+        "file_size_kb": view.file_size_kb,
+        "video_codec": view.video_codec,
+        "audio_codec": view.audio_codec,
+        "resolution": view.resolution,
+        "frame_rate": view.frame_rate,
+        "cloud_url": view.cloud_url,
+        "source_url": view.source_url,
+        "created_at": view.created_at,
+    }

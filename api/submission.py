@@ -1,0 +1,198 @@
+"""The one place that turns a wish into a request: a row first, then lock, status and stream message.
+
+The row is the truth. When Redis fails after the commit the answer is the same: the reconcile sensor publishes again.
+"""
+
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+from videomoments_dagster.media.guard import validate_url
+
+from api.activity import refuse_if_active
+from api.services import Services
+from db.models import PipelineRequest
+from db.queries import moments, requests, runs, transcripts, videos
+from videomoments_dagster.errors import Conflict, NotFound, ServiceUnavailable, StageInputMissing
+from videomoments_dagster.identifiers import (
+    canonical_url,
+    distinct_identifier,
+    identifier_from_url,
+    slug,
+    validate_identifier,
+)
+from videomoments_dagster.requests.config import PipelineConfig
+from videomoments_dagster.requests.stages import STAGES_OF, PipelineType
+from videomoments_dagster.requests.stream import StartMessage
+from videomoments_dagster.storage import names
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """`already_processed`: nothing was started; `request_id` is then the one that made the video, if it is known."""
+
+    video_id: str
+    request_id: str | None
+    already_processed: bool = False
+
+
+def submit_url(
+    services: Services, url: str, *, identifier: str | None, config: PipelineConfig, idempotency_key: str | None
+) -> Submission:
+    """Ask for the whole pipeline. Raises AddressRefused, InvalidIdentifier, Conflict, ServiceUnavailable."""
+    validate_url(url, allow_private=services.settings.allow_private_urls)
+    source_url = canonical_url(url)
+    wanted = validate_identifier(identifier) if identifier else None
+    with services.database.session() as session:
+        if repeated := _repeated(session, idempotency_key, source_url, PipelineType.FULL):
+            return repeated
+        known = videos.by_source_url(session, source_url)
+        if known and _is_processed(session, known.identifier):
+            newest = requests.newest(session, known.identifier)
+            return Submission(known.identifier, newest.request_id if newest else None, already_processed=True)
+        if known:
+            requests.lock_video(session, known.identifier)
+            video = known.identifier
+        else:
+            video = _claim(session, wanted, identifier_from_url(source_url), source_url)
+        row = _create(session, services, video, source_url, PipelineType.FULL, config, idempotency_key)
+    return _hand_over(services, row)
+
+
+def submit_file(
+    services: Services,
+    path: Path,
+    *,
+    filename: str,
+    request_id: str,
+    identifier: str | None,
+    config: PipelineConfig,
+    idempotency_key: str | None,
+) -> Submission:
+    """Store the file as an upload and ask for the whole pipeline. Raises as `submit_url` does, and StorageError."""
+    wanted = validate_identifier(identifier) if identifier else None
+    derived = slug(Path(filename).stem)
+    candidates = [wanted] if wanted else [derived, distinct_identifier(derived, request_id)]
+    with services.database.session() as session:
+        if repeated := _repeated(session, idempotency_key, None, PipelineType.FULL):
+            return repeated
+        services.lock.owner(candidates[0])  # without Redis, say so before the file is copied
+        free = [each for each in candidates if requests.taken_identifier(session, each) is None]
+    for video in free:
+        name = names.upload(video, request_id)
+        services.store.put_file(name, path, "application/octet-stream")
+        row = None
+        try:
+            with services.database.session() as session:
+                requests.lock_video(session, video)
+                if requests.taken_identifier(session, video) is None:  # else somebody was faster
+                    row = _create(
+                        session, services, video, None, PipelineType.FULL, config, idempotency_key, request_id
+                    )
+        finally:
+            if row is None or row.request_id != request_id:
+                services.store.delete(name)
+        if row:
+            return _hand_over(services, row)
+    raise _taken(candidates[-1])
+
+
+def start(
+    services: Services, video: str, pipeline_type: PipelineType, config: PipelineConfig, idempotency_key: str | None
+) -> Submission:
+    """Run the pipeline of a known video again. Raises NotFound, PipelineActive, StageInputMissing."""
+    with services.database.session() as session:
+        requests.lock_video(session, video)
+        if repeated := _repeated(session, idempotency_key, None, pipeline_type, video):
+            return repeated
+        row = videos.get(session, video)
+        if row is None and not (pipeline_type is PipelineType.FULL and requests.newest(session, video)):
+            raise NotFound(f"There is no video {video!r}.", hint="Submit its URL or file first.")
+        if row and pipeline_type is PipelineType.MOMENTS_ONLY and transcripts.get(session, row.id) is None:
+            raise StageInputMissing(f"Video {video!r} has no transcript yet.")
+        if row and pipeline_type is PipelineType.CLIPS_ONLY and not moments.of_video(session, row.id):
+            raise StageInputMissing(f"Video {video!r} has no moments to cut.")
+        request = _create(session, services, video, None, pipeline_type, config, idempotency_key)
+    return _hand_over(services, request)
+
+
+def _claim(session: Session, wanted: str | None, derived: str, source_url: str) -> str:
+    """Lock and return the identifier that this URL gets; a derived one that is taken gets a digest of the URL."""
+    candidates = [wanted] if wanted else [derived, distinct_identifier(derived, source_url)]
+    for candidate in candidates:
+        requests.lock_video(session, candidate)
+        if requests.taken_identifier(session, candidate) in {None, source_url}:
+            return candidate
+    raise _taken(candidates[-1])
+
+
+def _taken(identifier: str) -> Conflict:
+    return Conflict(
+        f"The identifier {identifier!r} belongs to another video.", hint="Choose another one, or leave it out."
+    )
+
+
+def _is_processed(session: Session, video: str) -> bool:
+    if videos.overview(session, video).has_moments:
+        return True
+    newest = next(iter(runs.page(session, video, limit=1).items), None)
+    return newest is not None and newest.status == "completed"
+
+
+def _repeated(
+    session: Session,
+    idempotency_key: str | None,
+    source_url: str | None,
+    pipeline_type: PipelineType,
+    video: str | None = None,
+) -> Submission | None:
+    """The first answer, when this key has been used. Raises Conflict when it was used for something else."""
+    row = requests.by_idempotency_key(session, idempotency_key) if idempotency_key else None
+    if row is None:
+        return None
+    same = (row.source_url, row.pipeline_type) == (source_url, pipeline_type)
+    if not same or (video is not None and row.video_identifier != video):
+        raise Conflict(
+            "This Idempotency-Key was used for another request.", hint="Use a new key for every new request."
+        )
+    return Submission(row.video_identifier, row.request_id)
+
+
+def _create(
+    session: Session,
+    services: Services,
+    video: str,
+    source_url: str | None,
+    pipeline_type: PipelineType,
+    config: PipelineConfig,
+    idempotency_key: str | None,
+    request_id: str | None = None,
+) -> PipelineRequest:
+    refuse_if_active(session, services, video)
+    return requests.create(
+        session,
+        request_id=request_id or str(uuid.uuid4()),
+        video_identifier=video,
+        source_url=source_url,
+        pipeline_type=pipeline_type,
+        config=config.as_json(),
+        idempotency_key=idempotency_key,
+    )
+
+
+def _hand_over(services: Services, row: PipelineRequest) -> Submission:
+    pipeline_type = PipelineType(row.pipeline_type)
+    with suppress(ServiceUnavailable):
+        services.lock.acquire(row.video_identifier, row.request_id)
+        services.status.begin(
+            row.video_identifier,
+            request_id=row.request_id,
+            pipeline_type=pipeline_type,
+            stages=STAGES_OF[pipeline_type],
+        )
+        services.stream.publish(
+            StartMessage(row.request_id, row.video_identifier, pipeline_type, row.source_url, row.config)
+        )
+    return Submission(row.video_identifier, row.request_id)
