@@ -11,11 +11,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
-from videomoments_dagster import errors
 from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.media.keyframes import KeyframeIndex
 from videomoments_dagster.media.plan import CutPlan, plan_cut
-from videomoments_dagster.media.runner import batch_or_alone, readable, run_media
+from videomoments_dagster.media.runner import batch_or_alone, readable, reported, run_media
 from videomoments_dagster.processes import Progress
 from videomoments_dagster.settings import get_settings
 
@@ -95,7 +94,7 @@ def _run(source: Path, items: Sequence[_Planned], threads: int, report: Progress
 
 def _outcome(cut: CutRequest, answer: dict[str, Any]) -> Outcome:
     if error := answer.get("error"):
-        return CutFailure(cut.key, getattr(errors, error["class"])(error["message"], hint=error["hint"]))
+        return CutFailure(cut.key, reported(error))
     return CutResult(key=cut.key, destination=cut.destination, **answer)
 
 

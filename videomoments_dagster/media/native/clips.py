@@ -14,7 +14,7 @@ from videomoments_dagster.media.native.picture import CopyRefusedError, Picture,
 from videomoments_dagster.media.native.range import Range
 from videomoments_dagster.media.native.source import Source, open_source
 from videomoments_dagster.media.native.track import open_track
-from videomoments_dagster.media.native.writing import replacing
+from videomoments_dagster.media.native.writing import failure, replacing
 
 _INTERLEAVING_SECONDS = 2.0  # how much later in the file sound may lie than the picture it belongs to
 _DISK_FULL = {28, 122}  # ENOSPC, EDQUOT
@@ -38,12 +38,12 @@ def cut_clips(path: str, cuts: list[dict[str, Any]], threads: int, on_progress: 
             except DiskFull:
                 raise
             except VideoMomentsError as error:
-                results.append(_failed(error))
+                results.append(failure(error))
             except FFmpegError as error:
                 if error.errno in _DISK_FULL:
                     raise
                 what = f"{source.name} can't be cut at {reach.start_seconds:.3f} s: {error.strerror}."
-                results.append(_failed(MediaDamaged(what)))
+                results.append(failure(MediaDamaged(what)))
             on_progress((number + 1) / len(cuts))
     return results
 
@@ -59,10 +59,6 @@ def _reporter(on_progress: Report, reach: Range, number: int, total: int) -> Rep
             on_progress((number + done) / total)
 
     return report
-
-
-def _failed(error: VideoMomentsError) -> dict[str, Any]:
-    return {"error": {"class": type(error).__name__, "message": error.message, "hint": error.hint}}
 
 
 def _cut(source: Source, mode: str, reach: Range, destination: Path, threads: int, report: Report) -> dict[str, Any]:

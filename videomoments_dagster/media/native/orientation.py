@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from av.filter import Graph
-from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
-
 
 _NO_TIME = Fraction(1, 1000)  # times are not the turner's business; the graph wants a time base all the same
 
@@ -41,7 +39,7 @@ def orientation_of(frame: VideoFrame) -> Orientation:
 
     The matrix maps (x, y) to (a x + c y, b x + d y), as in ISO/IEC 14496-12 section 6.2.2, nine 32-bit numbers.
     """
-    data = next((data for data in frame.side_data if data.type == Type.DISPLAYMATRIX), None)
+    data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return Orientation()
     a, b, _, c, d = (_sign(n) for n in struct.unpack("=9i", bytes(data))[:5])

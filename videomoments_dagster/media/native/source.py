@@ -36,7 +36,6 @@ _AUDIO_DECODERS = (
 )
 _DECODERS = frozenset((_VIDEO_DECODERS + "," + _AUDIO_DECODERS).split(","))
 _LARGEST_PIXELS = 16384 * 8704  # 16K; a larger declared picture is an attack or a broken header
-_INTERLEAVING_SECONDS = 1.0  # how much earlier in the file sound may lie than the picture it belongs to
 _SAME_SECONDS = 0.001
 _BROKEN = (av.error.FFmpegError, ValueError, EOFError)
 
@@ -95,7 +94,7 @@ class Source:
         """Go to the keyframe of the video at or before `seconds` as far as the container can."""
         time_base = _time_base(self.video)
         with suppress(*_BROKEN):  # no index and no way to search: reading goes on from here, which costs time only
-            self.container.seek(self.timestamp(seconds, time_base), stream=self.video, backward=True)
+            self.container.seek(self.timestamp(max(0.0, seconds), time_base), stream=self.video, backward=True)
         self.video.codec_context.flush_buffers()
 
     def rewind(self) -> None:
@@ -104,19 +103,23 @@ class Source:
             self.container.seek(min(0, int(self.zero * av.time_base)), backward=True)
         self.video.codec_context.flush_buffers()
 
-    def packets_from(self, seconds: float) -> Iterator[Packet]:
-        """Packets of all chosen streams, from a keyframe of the video at or before `seconds` or from the beginning."""
-        self.seek(seconds - _INTERLEAVING_SECONDS)
-        packets, early = self.packets(), []
+    def packets_from(self, seconds: float, *, lead_seconds: float = 1.0) -> Iterator[Packet]:
+        """Packets of all chosen streams, from a keyframe of the video at or before `seconds` or from the beginning.
+
+        Sound may lie earlier in the file than the picture it belongs to, so reading begins `lead_seconds` before.
+        """
+        self.seek(seconds - lead_seconds)
+        packets = self.packets()
+        early: list[Packet] = []
         for packet in packets:
             early.append(packet)
             span = self.seconds_of(packet)
             if packet.stream_index == self.video.index and span is not None:
-                if span[0] > seconds + _SAME_SECONDS:  # the container's index led us past it
-                    self.rewind()
-                    early, packets = [], self.packets()
+                if span[0] <= seconds + _SAME_SECONDS:
+                    return chain(early, packets)
                 break
-        return chain(early, packets)
+        self.rewind()  # the container has no index, or one that led past the place
+        return self.packets()
 
     def seconds_of(self, packet: Packet) -> tuple[float, float] | None:
         """Start and end of a packet on the clock; None when it carries no time."""
