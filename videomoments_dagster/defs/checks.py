@@ -6,6 +6,7 @@ time, long after the run that made it.
 
 import wave
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import dagster as dg
 
@@ -25,7 +26,7 @@ from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.media.probe import probe
-from videomoments_dagster.media.thumbnail import image_size
+from videomoments_dagster.media.thumbnail import image_sizes
 from videomoments_dagster.storage import names
 
 AUDIO_TOLERANCE_SECONDS = 0.5
@@ -201,13 +202,16 @@ def thumbnails_decode(context: dg.AssetCheckExecutionContext, platform: Platform
     with platform.database.read() as session:
         row = require_video(session, key)
         stored = thumbnail_queries.of_video(session, row.id)
-    with temp_directory(platform, "checks", key) as directory:
+    with temp_directory(platform, "checks", key) as directory, ExitStack() as files:
+        paths = []
         for thumbnail in stored:
             try:
-                with store.local_copy(store.name_of(thumbnail.cloud_url), directory) as path:
-                    image_size(path)
+                paths.append(files.enter_context(store.local_copy(store.name_of(thumbnail.cloud_url), directory)))
             except VideoMomentsError as error:
                 faults.append(f"{thumbnail.cloud_url}: {error.message}")
+        for path, size in zip(paths, image_sizes(paths), strict=True):
+            if isinstance(size, VideoMomentsError):
+                faults.append(f"{path.name}: {size.message}")
     return _result(faults, thumbnails=len(stored))
 
 

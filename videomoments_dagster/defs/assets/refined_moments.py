@@ -19,7 +19,6 @@ from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import stage
 from videomoments_dagster.identifiers import moment_identifier
-from videomoments_dagster.media.silences import find_silences
 from videomoments_dagster.models import registry
 from videomoments_dagster.moments.moment import Span
 from videomoments_dagster.moments.transcript import Transcript, to_ms, to_seconds
@@ -51,6 +50,8 @@ def refined_moments(
         said = Transcript.from_rows(row.word_timestamps, row.segment_timestamps, row.language or "en")
         silences: list[Span] = []
         if roots:
+            from videomoments_dagster.media.silences import find_silences  # numpy: not for every process that loads us
+
             with (
                 temp_directory(platform, "refined_moments", key) as directory,
                 platform.store.local_copy(names.audio(key), directory) as path,

@@ -12,7 +12,7 @@ from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import stage
 from videomoments_dagster.errors import MediaError
-from videomoments_dagster.media.thumbnail import ThumbnailRequest, ThumbnailResult, make_thumbnails
+from videomoments_dagster.media.thumbnail import Thumbnail, ThumbnailFailure, ThumbnailRequest, make_thumbnails
 from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.storage import names
 
@@ -45,14 +45,17 @@ def thumbnails(context: dg.AssetExecutionContext, platform: PlatformResource) ->
         ]
         with store.local_copy(store.name_of(row.cloud_url), directory) as path:
             made = make_thumbnails(path, wanted, on_progress=progress)
-        failed = [result for result in made if result.error is not None]
         size_bytes = 0
-        for result in made:
-            if result.error is None:
-                clip = stored_clips.get(result.key)
-                size_bytes += _keep(platform, row.id, clip and clip.id, key, result)
-        if failed:
-            raise MediaError(f"{len(failed)} of {len(wanted)} thumbnails could not be made: {failed[0].error}")
+        for picture in made:
+            if isinstance(picture, Thumbnail):
+                clip = stored_clips.get(picture.key)
+                size_bytes += _keep(platform, row.id, clip and clip.id, key, picture)
+        failed = [picture for picture in made if isinstance(picture, ThumbnailFailure)]
+        if failed:  # what could be made is kept
+            raise MediaError(
+                f"{len(failed)} of {len(wanted)} thumbnails could not be made: {failed[0].error.message}",
+                hint=failed[0].error.hint,
+            )
     address = platform.settings.public_url
     return dg.MaterializeResult(
         metadata={
@@ -66,10 +69,10 @@ def thumbnails(context: dg.AssetExecutionContext, platform: PlatformResource) ->
     )
 
 
-def _keep(platform: PlatformResource, video_id: int, clip_id: int | None, key: str, result: ThumbnailResult) -> int:
+def _keep(platform: PlatformResource, video_id: int, clip_id: int | None, key: str, picture: Thumbnail) -> int:
     """Store one picture and write its row; returns its size in bytes."""
-    name = names.clip_thumbnail(key, result.key) if clip_id else names.video_thumbnail(key)
-    stored = platform.store.put_file(name, result.destination, "image/jpeg")
+    name = names.clip_thumbnail(key, picture.key) if clip_id else names.video_thumbnail(key)
+    stored = platform.store.put_file(name, picture.destination, "image/jpeg")
     values = {"cloud_url": platform.store.cloud_url(name), "file_size_kb": stored.size_kb}
     with platform.database.session() as session:
         if clip_id:
