@@ -96,7 +96,6 @@ class Plan:
             MARK: str(self.home.path),
             "DAGSTER_DISABLE_TELEMETRY": "1",
             "PYTHONUNBUFFERED": "1",
-            "PYTHONSAFEPATH": "1",  # a module of ours is never shadowed by a file where the user stands
         }
 
 
