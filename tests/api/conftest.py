@@ -9,51 +9,70 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from redis import Redis
-from sqlalchemy import event
+from sqlalchemy import delete, event
 from sqlalchemy.orm import Session
 
 from api.app import create_app
 from api.services import Services
-from db.models import Video
+from db.models import PipelineRequest, PipelineRun, Prompt, Video
+from db.session import Database
 from tests import factories
+from videomoments_dagster.requests.connection import connect as connect_redis
+from videomoments_dagster.requests.stream import STREAM
 from videomoments_dagster.settings import Settings
+from videomoments_dagster.stack.postgres import EmbeddedPostgres, connect
 from videomoments_dagster.storage import names
+from videomoments_dagster.storage.factory import open_store
 
 QueryCounter = Callable[[], AbstractContextManager[list[str]]]
 
 
-@pytest.fixture
-def settings(home: Path, fresh_database_url: str, redis_url: str, redis: "Redis") -> Settings:
-    return Settings.model_validate(
-        {
-            "home": home,
-            "configured_database_url": fresh_database_url,
-            "configured_redis_url": redis_url,
-            "configured_public_url": "http://testserver",
-            "allow_private_urls": True,
-        }
-    )
+@pytest.fixture(scope="session")
+def api_database(postgres: EmbeddedPostgres, database_template: str) -> Iterator[Database]:
+    """A migrated database of these tests' own, to commit in."""
+    connection = connect(postgres.database_url("postgres"))
+    connection.cursor().execute(f"CREATE DATABASE api_tests TEMPLATE {database_template}")
+    connection.close()
+    database = Database(postgres.database_url("api_tests"))
+    yield database
+    database.dispose()
 
 
-@pytest.fixture
-def app(settings: Settings) -> FastAPI:
-    return create_app(settings)
-
-
-@pytest.fixture
-def client(app: FastAPI) -> Iterator[TestClient]:
+@pytest.fixture(scope="session")
+def application(
+    api_database: Database, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[FastAPI, TestClient]]:
+    """Made once: what differs between tests is in `app.state.services`."""
+    app = create_app(_settings(tmp_path_factory.mktemp("api"), api_database, redis_url))
     with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
-        yield client
+        yield app, client
+
+
+@pytest.fixture
+def settings(home: Path, api_database: Database, redis_url: str, redis: "Redis") -> Settings:
+    return _settings(home, api_database, redis_url)
+
+
+@pytest.fixture
+def app(application: tuple[FastAPI, TestClient], settings: Settings, api_database: Database) -> Iterator[FastAPI]:
+    app, _ = application
+    redis = connect_redis(settings.redis_url)
+    app.state.services = Services(settings, api_database, redis, open_store(settings))
+    yield app
+    redis.close()
+    with api_database.session() as session:
+        for table in (Video, PipelineRequest, PipelineRun, Prompt):
+            session.execute(delete(table))
+
+
+@pytest.fixture
+def client(application: tuple[FastAPI, TestClient], app: FastAPI) -> TestClient:
+    return application[1]
 
 
 @pytest.fixture
 def services(app: FastAPI) -> Services:
     return app.state.services
-
-
-@pytest.fixture
-def rows(services: Services) -> Callable[[], AbstractContextManager[Session]]:
-    return services.database.session
 
 
 @pytest.fixture
@@ -74,6 +93,24 @@ def statements(services: Services) -> QueryCounter:
             event.remove(services.database.engine, "before_cursor_execute", note)
 
     return collect
+
+
+def _settings(home: Path, database: Database, redis_url: str) -> Settings:
+    return Settings.model_validate(
+        {
+            "home": home,
+            "configured_database_url": database.engine.url.render_as_string(hide_password=False),
+            "configured_redis_url": redis_url,
+            "configured_public_url": "http://testserver",
+            "allow_private_urls": True,
+        }
+    )
+
+
+def messages(redis: "Redis") -> list[dict[str, str]]:
+    """The fields of every message on the stream."""
+    entries: Any = redis.xrange(STREAM)
+    return [fields for _, fields in entries]
 
 
 def store_video(services: Services, session: Session, identifier: str, body: bytes = b"video", **values: Any) -> Video:

@@ -10,7 +10,7 @@ from redis import Redis
 from api.services import Services
 from db.queries import requests as request_queries
 from tests import factories
-from tests.api.conftest import assert_problem, store_video
+from tests.api.conftest import assert_problem, messages, store_video
 from videomoments_dagster.requests.stream import DEAD, STREAM
 from videomoments_dagster.storage import names
 
@@ -45,7 +45,7 @@ def test_a_submitted_url_becomes_a_row_a_lock_a_status_and_a_message(
     status = client.get(body["status_url"]).json()
     assert (status["status"], status["request_id"]) == ("queued", body["request_id"])
     assert {stage["status"] for stage in status["stages"]} == {"pending"}
-    ((_, fields),) = redis.xrange(STREAM)  # pyright: ignore
+    (fields,) = messages(redis)
     message = services.stream.parse(fields)
     assert (message.request_id, message.url, message.config) == (body["request_id"], URL, row.config)  # pyright: ignore
 
