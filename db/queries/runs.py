@@ -133,10 +133,11 @@ def _results(video_id: int) -> dict[str, Select[Any]]:
 
 
 def _views() -> Select[Any]:
-    video = func.coalesce(Video.identifier, func.split_part(PipelineRun.identifier, ":", 2))
+    """The columns of RunView, in its order. No join: PostgreSQL looks up the videos of the page's rows only."""
+    stored = select(Video.identifier).where(Video.id == PipelineRun.video_id).correlate(PipelineRun).scalar_subquery()
     return select(
         PipelineRun.identifier,
-        video.label("video_identifier"),
+        func.coalesce(stored, func.split_part(PipelineRun.identifier, ":", 2)).label("video_identifier"),
         PipelineRun.pipeline_type,
         PipelineRun.status,
         PipelineRun.started_at,
@@ -146,7 +147,7 @@ def _views() -> Select[Any]:
         PipelineRun.total_clips_created,
         PipelineRun.error_stage,
         PipelineRun.error_message,
-    ).outerjoin(Video, Video.id == PipelineRun.video_id)
+    )
 
 
 def _page(session: Session, statement: Select[Any], limit: int, cursor: str | None) -> Page[RunView]:

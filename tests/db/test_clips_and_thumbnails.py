@@ -131,9 +131,9 @@ def test_a_transcript_is_replaced_as_a_whole(session: Session) -> None:
     session.expire_all()
     found = transcripts.get(session, video.id)
     assert found is made
-    assert found.id != old
-    assert (found.number_of_words, found.number_of_segments, found.full_text) == (3, 2, "One two. Three.")
-    assert found.word_timestamps[1] == {"word": "two.", "start": 0.0, "end": 0.1}
+    assert made.id != old
+    assert (made.number_of_words, made.number_of_segments, made.full_text) == (3, 2, "One two. Three.")
+    assert made.word_timestamps[1] == {"word": "two.", "start": 0.0, "end": 0.1}
 
 
 def test_nothing_said_is_a_transcript_too(session: Session) -> None:
