@@ -29,7 +29,7 @@ def with_driver(url: str) -> str:
 class Settings(BaseSettings):
     """All settings. Times are seconds, sizes bytes. An empty variable counts as unset."""
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", populate_by_name=True, frozen=True)
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
     home: Path = Field(Path(".videomoments"), alias="VIDEOMOMENTS_HOME", description="Data directory of the platform")
 

@@ -38,7 +38,12 @@ def gcs(key: rsa.RSAPrivateKey, tmp_path: Path) -> ObjectStore:
     }
     path = tmp_path / "key.json"
     path.write_text(json.dumps(account))
-    settings = Settings(home=tmp_path, gcs_bucket_name="bucket-a", gcs_credentials_path=path, signed_url_seconds=900)  # pyright: ignore[reportCallIssue]
+    settings = Settings(
+        VIDEOMOMENTS_HOME=tmp_path,
+        GCS_BUCKET_NAME="bucket-a",
+        GCS_CREDENTIALS_PATH=path,
+        VIDEOMOMENTS_SIGNED_URL_SECONDS=900,
+    )  # pyright: ignore[reportCallIssue]
     return open_store(settings)
 
 
@@ -96,6 +101,6 @@ def test_a_key_file_that_is_missing_or_broken_is_a_storage_error(tmp_path: Path,
     path = tmp_path / "key.json"
     if content is not None:
         path.write_text(content)
-    settings = Settings(home=tmp_path, gcs_bucket_name="b", gcs_credentials_path=path)  # pyright: ignore[reportCallIssue]
+    settings = Settings(VIDEOMOMENTS_HOME=tmp_path, GCS_BUCKET_NAME="b", GCS_CREDENTIALS_PATH=path)  # pyright: ignore[reportCallIssue]
     with pytest.raises(StorageError):
         open_store(settings)
