@@ -11,6 +11,13 @@ from videomoments_dagster.moments.transcript import Sentence, Transcript, overla
 
 _FINAL = (".", "!", "?", "…", '."', '?"')
 _PAUSE_MS = 500
+_WEIGHTS = {"distinctiveness": 0.35, "cohesion": 0.30, "density": 0.15, "completeness": 0.10, "length": 0.10}
+
+# What is usual, as 0 and as 1: the 2nd and 98th percentile of moments found in 22 talks (19 h)
+_DISTINCTIVENESS = (0.52, 0.86)
+_COHESION = (0.05, 0.54)
+_WORDS_PER_SECOND = (1.2, 3.3)
+_USUAL = (0.25, 0.85)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +27,7 @@ class Measures:
     distinctiveness: float  # how far its vocabulary is its own, against the rest of the talk
     cohesion: float  # how far its two halves speak of the same
     completeness: float  # whether it starts and ends where a sentence does, and not in mid-thought
-    density: float  # how much of it is speech
+    density: float  # words in a second
     length: float  # one to five minutes is best to watch
 
 
@@ -30,13 +37,8 @@ def score(start_ms: int, end_ms: int, transcript: Transcript) -> Score:
     if not inside:
         return Score(0, "Nothing is said in it.")
     measures = measure(start_ms, end_ms, inside, transcript)
-    value = (
-        3.5 * measures.distinctiveness
-        + 2.0 * measures.cohesion
-        + 2.0 * measures.completeness
-        + 1.0 * measures.density
-        + 1.5 * measures.length
-    )
+    parts = (getattr(measures, name) * weight for name, weight in _WEIGHTS.items())
+    value = 10 * _stretch(sum(parts), *_USUAL)
     return Score(round(value), _reason(measures, end_ms - start_ms))
 
 
@@ -51,12 +53,12 @@ def measure(start_ms: int, end_ms: int, inside: Sequence[Sentence], transcript: 
     )
     half = len(stems) // 2
     first, second = (Counter(stem for sentence in part for stem in sentence) for part in (stems[:half], stems[half:]))
-    spoken = sum(min(s.end_ms, end_ms) - max(s.start_ms, start_ms) for s in inside)
+    words = sum(len(tokens(s.text)) for s in inside)
     return Measures(
-        distinctiveness=_stretch(1 - _cosine(here, outside), 0.25, 0.85) if outside else 0.5,
-        cohesion=_stretch(_cosine(first, second), 0.1, 0.7),
+        distinctiveness=_stretch(1 - _cosine(here, outside), *_DISTINCTIVENESS) if outside else 0.5,
+        cohesion=_stretch(_cosine(first, second), *_COHESION),
         completeness=_completeness(start_ms, end_ms, inside, transcript),
-        density=_stretch(spoken / (end_ms - start_ms), 0.4, 0.95),
+        density=_stretch(1000 * words / (end_ms - start_ms), *_WORDS_PER_SECOND),
         length=_comfort((end_ms - start_ms) / 1000),
     )
 
@@ -97,7 +99,7 @@ def _reason(measures: Measures, length_ms: int) -> str:
         _grade(measures.distinctiveness, "is about something of its own", "shares its words with the rest of the talk"),
         _grade(measures.cohesion, "keeps to one topic", "wanders between topics"),
         _grade(measures.completeness, "starts and ends cleanly", "starts or ends in mid-thought"),
-        _grade(measures.density, "", "is silent for much of its time"),
+        _grade(measures.density, "is dense", "is slow"),
         _grade(measures.length, "", "is short" if length_ms < 60_000 else "is long"),
     ]
     parts = [part for part in said if part] or ["is middling in every respect"]

@@ -32,7 +32,8 @@ need needs needed try tries tried trying use uses used using seem seems keep kee
 mentioned happen happens happened start starts started work works thing things stuff way ways time times people
 person guy guys point points part parts case cases example question questions idea fact reason place side end day
 days back first second third last next new old big small different able better best bad long two three four five six
-seven eight nine ten
+seven eight nine ten own
+certain several various
 """
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
@@ -62,7 +63,7 @@ def stem(word: str) -> str:
 def content_stem(word: str) -> str | None:
     """The stem of a lower-case token that carries content; None for function words, numbers and short words."""
     base = word.split("'", 1)[0]
-    if word in FUNCTION_WORDS or base in FUNCTION_WORDS or len(base) < 3 or base.isdigit():
+    if word in FUNCTION_WORDS or base in FUNCTION_WORDS or word.endswith("n't") or len(base) < 3 or base.isdigit():
         return None
     return stem(base)
 

@@ -7,17 +7,50 @@ how much its stems belong to this moment rather than to the rest of the talk; be
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from videomoments_dagster.moments.text import content_stem
 
 MAX_TITLE_CHARACTERS = 80
-_LONGEST_PHRASE = 6
-_CONNECTORS = "of the a an and for to in on with without vs versus or by from at as into your our between"
+_LONGEST_PHRASE = 5
+_OPENING_CHARACTERS = 60
+_CONNECTORS = "of the a an and for to in on with without vs versus or by from as into between"
 _INSIDE = frozenset(_CONNECTORS.split())
+_WEAK = """
+able add added adding adds allow allowed allows answer answers apply ask asked asking assume available aware based
+become becomes begin believe bigger bring brings brought build building built buy call called calling calls care
+careful change changed changes changing check choose chose clear clearly come common complete completely complex
+compare compared concern concerned consider contain correct correctly couple create created creates creating cut deal
+decide decided deep deeper depend depends describe described difference difficult directly discuss discussed discussing
+easier easily easy effect eventually exact exist exists expect expensive explain explained explaining extra extremely
+fair fairly fast feel feels figure find finding finds finish follow following follows forget forward found full fully
+fun generally generate generated glad hand happy hard harder hear heard help helpful helps high higher hold hope huge
+imagine immediately important impossible include included including insanely interested interesting involved issue kick
+kinda large larger later lead learn learned leave left level like likely limited line listen literally live lose loses
+lost love lower main major manage matter maybe minute minutes month months move moved moving multiple natural necessary
+nearly normal normally notice number numbers obvious obviously okay open option order original ourselves pass pay
+perfect pick play plus possible possibly potentially present presumably pretend pretty prevent previous problem problems
+prove provide provides published pull purpose push quick quickly rarely reach read ready real realize recent recently
+recommend refer related relatively relevant remember remove removed replace require required requires rest run running
+runs search sell send sending sends sense sent separate serious set sets shared short should show showed shows similar
+similarly simple simpler single slightly slow soon sound sounds special specific specifically spend spending stay step
+steps stick stop stopped strange strong stuck sudden suddenly super suppose supposed terms tend theoretically totally
+tough track tricky true trust truth turn turns type types typical typically understand understanding understood unless
+upset useful usual usually variety version versus view wait waiting watch weeks weird whatever wish won wonder word
+words worked worry worse worst worth wrong write writing written wrote year years yesterday young
+"""
+_WEAK_WORDS = frozenset(_WEAK.split())
+_DETERMINERS = (
+    "the a an of in for on with from by this these those your our their its my his her no some any each every"
+)
+_BEFORE_NOUN = frozenset(_DETERMINERS.split())
+# chosen by how many stems the titles share with titles that people gave the same 297 chapters
+_SINGLE_WORD = 0.6
+_LATE = 0.7
+_LENGTH = 0.4
 _WORD = re.compile(r"[^\W_]+(?:['\u2019.\-/][^\W_]+)*")
-_BREAK = re.compile(r"[,;:.!?()\[\]\"\u201c\u201d\u2026]|\s[-\u2013\u2014]+\s|--+")
+_BREAK = re.compile(r"[,;:!?()\[\]\"\u201c\u201d\u2026]|[.](?=\s|$)|\s[-\u2013\u2014]+\s|--+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +78,27 @@ def titles(moments: Sequence[Sequence[str]]) -> list[str]:
     clauses = [[clause for text in texts for clause in _clauses(text)] for texts in moments]
     counts = [Counter(w.stem for clause in moment for w in clause if w.stem) for moment in clauses]
     spread = Counter(stem for count in counts for stem in count)
-    overall = sum(counts, Counter[str]())
+    nouns = _nouns(clause for moment in clauses for clause in moment)
     taken: set[str] = set()
     chosen: list[str] = []
-    for position, (moment, count) in enumerate(zip(clauses, counts, strict=True)):
-        weights = {s: _belonging(n, overall[s], spread[s], len(counts)) for s, n in count.items()}
-        title = next((t for t in _candidates(moment, weights) if t.casefold() not in taken), None)
+    for texts, moment, count in zip(moments, clauses, counts, strict=True):
+        weights = {s: _belonging(n, spread[s], len(counts)) for s, n in count.items()}
+        candidates = [*_compound(_ranked(moment, weights, nouns)), _opening_words(texts)]
+        title = next((t for t in candidates if t.casefold() not in taken), None)
         if title is None:
-            title = _opening_words(moments[position], position, taken)
+            title = f"{candidates[-1]} ({len(chosen) + 1})"
         taken.add(title.casefold())
         chosen.append(title)
     return chosen
 
 
-def _belonging(here: int, everywhere: int, spread: int, moments: int) -> float:
-    """Weight of a stem in a moment: damped frequency, share of its uses that fall here, rarity among moments."""
-    return math.log1p(here) * (here / everywhere) ** 0.5 * math.log(1 + moments / spread)
+def _belonging(here: int, spread: int, moments: int) -> float:
+    """Weight of a stem in a moment: damped frequency here, damped rarity among the moments."""
+    return math.log(0.5 + here) * math.sqrt(math.log(1 + moments / spread))
 
 
 def _clauses(text: str) -> Iterator[list[_Word]]:
-    for clause in _BREAK.split(text.replace(".", ". ") if ". " not in text else text):
+    for clause in _BREAK.split(text):
         words = []
         for found in _WORD.finditer(clause):
             lower = found.group().lower().replace("\u2019", "'")
@@ -73,38 +107,67 @@ def _clauses(text: str) -> Iterator[list[_Word]]:
             yield words
 
 
-def _candidates(clauses: Sequence[Sequence[_Word]], weights: dict[str, float]) -> Iterator[str]:
-    """Titles from best to worst."""
-    value: dict[str, float] = {}
-    shown: dict[str, str] = {}
+def _nouns(clauses: Iterable[Sequence[_Word]]) -> dict[str, float]:
+    """How far each word is used as a noun in this talk, 0..1: what stands before it, and that no noun follows it."""
+    noun: Counter[str] = Counter()
     uses: Counter[str] = Counter()
-    total = max(1, len(clauses))
+    for clause in clauses:
+        for before, word, after in zip((None, *clause), clause, (*clause[1:], None), strict=False):
+            if not word.stem:
+                continue
+            uses[word.lower] += 1
+            leads_to_noun = before is not None and (before.stem or before.lower in _BEFORE_NOUN)
+            if leads_to_noun and not (after is not None and after.stem):
+                noun[word.lower] += 1
+    return {word: (noun[word] + 0.3) / (n + 1) for word, n in uses.items()}
+
+
+def _ranked(clauses: Sequence[Sequence[_Word]], weights: dict[str, float], nouns: dict[str, float]) -> list[_Phrase]:
+    """Phrases from best to worst, one for each set of stems."""
+    value: dict[frozenset[str], float] = {}
+    shown: dict[frozenset[str], _Phrase] = {}
+    uses: Counter[frozenset[str]] = Counter()
     for position, clause in enumerate(clauses):
-        early = 1.25 - 0.5 * position / total
+        early = 1 - _LATE * position / len(clauses)
         for phrase in _phrases(clause):
-            key = " ".join(word.stem or word.lower for word in phrase.words)
-            uses[key] += 1
-            stems = set(phrase.stems)
-            worth = early * sum(weights[s] for s in stems) / (1.0 + 0.25 * len(phrase.words)) ** 0.9
-            if worth > value.get(key, 0.0):
-                value[key], shown[key] = worth, phrase.text
-    ranked = sorted(value, key=lambda key: (-value[key] * (1 + 0.35 * math.log(uses[key])), key))
-    for key in ranked:
-        yield _cased(shown[key])
+            stems = frozenset(phrase.stems)
+            uses[stems] += 1
+            worth = early * sum(weights[s] for s in stems) / len(phrase.words) ** _LENGTH
+            worth *= (0.15 + nouns[phrase.words[-1].lower]) * (_SINGLE_WORD if len(stems) == 1 else 1.0)
+            if worth > value.get(stems, 0.0):
+                value[stems], shown[stems] = worth, phrase
+    order = sorted(value, key=lambda stems: (-value[stems] * (1 + math.log(uses[stems])), shown[stems].text.casefold()))
+    return [shown[stems] for stems in order]
+
+
+def _compound(ranked: Sequence[_Phrase]) -> Iterator[str]:
+    """Titles from best to worst; a phrase of one word is joined with the next best that shares none."""
+    for position, phrase in enumerate(ranked[:20]):
+        if len(phrase.stems) == 1:
+            for other in ranked[position + 1 : position + 8]:
+                if not set(other.stems) & set(phrase.stems) and other.words[0].lower not in _WEAK_WORDS:
+                    yield _cased(f"{phrase.text} and {other.text}")
+                    break
+        yield _cased(phrase.text)
 
 
 def _phrases(clause: Sequence[_Word]) -> Iterator[_Phrase]:
     for first, word in enumerate(clause):
-        if not word.stem:
+        if not word.stem or word.lower.endswith("ly"):
             continue
         for last in range(first, min(first + _LONGEST_PHRASE, len(clause))):
-            ending = clause[last]
-            if not ending.stem and ending.lower not in _INSIDE:
-                break
-            if ending.stem:
-                phrase = _Phrase(tuple(clause[first : last + 1]))
-                if len(set(phrase.stems)) == len(phrase.stems) and len(phrase.text) <= MAX_TITLE_CHARACTERS:
-                    yield phrase
+            head = clause[last]
+            if not head.stem:
+                if head.lower not in _INSIDE:
+                    break
+                continue
+            phrase = _Phrase(tuple(clause[first : last + 1]))
+            if head.lower in _WEAK_WORDS or head.lower.endswith("ly"):
+                continue
+            if word.lower in _WEAK_WORDS and (last == first or clause[first + 1].stem is None):
+                continue
+            if len(set(phrase.stems)) == len(phrase.stems) and len(phrase.text) <= MAX_TITLE_CHARACTERS // 2:
+                yield phrase
 
 
 def _cased(text: str) -> str:
@@ -112,8 +175,9 @@ def _cased(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _opening_words(texts: Sequence[str], position: int, taken: set[str]) -> str:
-    """For a moment without any phrase of its own: how it begins, numbered when that is taken too."""
-    opening = " ".join(" ".join(texts).split())[:60].rsplit(" ", 1)[0].strip(" ,;:.-") or "Moment"
-    title = _cased(opening)
-    return title if title.casefold() not in taken else f"{title} ({position + 1})"
+def _opening_words(texts: Sequence[str]) -> str:
+    """For a moment without any phrase of its own: how it begins."""
+    opening = " ".join(" ".join(texts).split())
+    if len(opening) > _OPENING_CHARACTERS:
+        opening = opening[:_OPENING_CHARACTERS].rsplit(" ", 1)[0]
+    return _cased(opening.strip(" ,;:.-!?") or "Moment")
