@@ -9,7 +9,7 @@ import pytest
 from db.queries import moments as moment_queries
 from db.queries import videos as video_queries
 from tests.defs.pipeline import execute, failure_of, submit
-from tests.media.make import make_video
+from tests.media.make import Drawing, draw
 from tests.web import Web, serving
 from videomoments_dagster.definitions import build_definitions
 from videomoments_dagster.defs.policies import NO_RUN_RETRY_TAG
@@ -66,7 +66,7 @@ def test_a_video_that_cant_be_had_fails_by_name_and_leaves_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    good = make_video(tmp_path / "good.mp4", seconds=4)
+    good = draw(tmp_path / "good.mp4", Drawing(seconds=4))
     urls = {
         "missing": web.url + "/nowhere.mp4",
         "web page": web.serve_file("/page.mp4", _write(tmp_path / "page", b"<html>watch here</html>"), "text/html"),
@@ -97,7 +97,7 @@ def test_a_video_that_cant_be_had_fails_by_name_and_leaves_nothing(
 def test_a_server_that_recovers_is_tried_again(
     platform: PlatformResource, instance: dg.DagsterInstance, web: Web, tmp_path: Path
 ) -> None:
-    good = make_video(tmp_path / "good.mp4", seconds=4)
+    good = draw(tmp_path / "good.mp4", Drawing(seconds=4))
     url = web.serve_file("/good.mp4", good)
     serve, calls = web.answers["/good.mp4"], iter([True, True, True, True])
 
@@ -115,7 +115,7 @@ def test_a_server_that_recovers_is_tried_again(
 def test_a_video_without_an_audio_track_fails_by_name_and_keeps_the_video(
     platform: PlatformResource, instance: dg.DagsterInstance, web: Web, tmp_path: Path
 ) -> None:
-    url = web.serve_file("/silent.mp4", make_video(tmp_path / "silent.mp4", seconds=4, audio=False))
+    url = web.serve_file("/silent.mp4", draw(tmp_path / "silent.mp4", Drawing(seconds=4, audio=None)))
     result = execute(platform, instance, "silent", request_id=submit(platform, "silent", url))
     error = failure_of(result)
     assert (error["stage"], error["code"], error["retryable"]) == ("AUDIO_EXTRACTION", "no_audio", False)
@@ -130,7 +130,7 @@ def test_a_video_without_an_audio_track_fails_by_name_and_keeps_the_video(
 def test_a_video_without_speech_completes_with_no_moments_and_the_reason(
     platform: PlatformResource, instance: dg.DagsterInstance, web: Web, tmp_path: Path
 ) -> None:
-    url = web.serve_file("/tone.mp4", make_video(tmp_path / "tone.mp4", seconds=6))
+    url = web.serve_file("/tone.mp4", draw(tmp_path / "tone.mp4", Drawing(seconds=6)))
     result = execute(platform, instance, "tone", request_id=submit(platform, "tone", url))
     assert result.success
     with platform.database.read() as session:
@@ -153,7 +153,7 @@ def test_a_stored_object_that_went_away_is_named(
     platform: PlatformResource, instance: dg.DagsterInstance, web: Web, tmp_path: Path
 ) -> None:
     """A materialization is a claim about the object store, not the object store."""
-    url = web.serve_file("/tone.mp4", make_video(tmp_path / "tone.mp4", seconds=4))
+    url = web.serve_file("/tone.mp4", draw(tmp_path / "tone.mp4", Drawing(seconds=4)))
     assert execute(platform, instance, "tone", request_id=submit(platform, "tone", url)).success
     platform.store.delete(names.audio("tone"))
     with platform.database.session() as session:

@@ -21,7 +21,7 @@ from tests.web import Web, serving
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.stages import PipelineType, Stage
-from videomoments_dagster.requests.status import LiveStatus
+from videomoments_dagster.requests.status import LiveStatus, PipelineStatus
 from videomoments_dagster.settings import Settings, get_settings
 from videomoments_dagster.storage import names
 
@@ -36,6 +36,8 @@ class Talk:
     web: Web
     result: dg.ExecuteInProcessResult
     request_id: str
+    status: PipelineStatus | None  # as the run left it
+    lock_owner: str | None
 
     def metadata(self, asset: str) -> dict[str, object]:
         [materialization] = self.result.asset_materializations_for_node(asset)
@@ -56,7 +58,9 @@ def talk(clone_database: Callable[[], str], redis_url: str, tmp_path_factory: py
         platform.redis.flushall()
         url = web.serve_file("/talk.mp4", SAMPLE / "talk.mp4")
         request_id = submit(platform, "talk", url, {"title": "Four small habits"})
-        yield Talk(platform, instance, web, execute(platform, instance, "talk", request_id=request_id), request_id)
+        result = execute(platform, instance, "talk", request_id=request_id)
+        status, owner = LiveStatus(platform.redis).read("talk"), PipelineLock(platform.redis).owner("talk")
+        yield Talk(platform, instance, web, result, request_id, status, owner)
         platform.database.dispose()
     get_settings.cache_clear()
 
@@ -167,11 +171,11 @@ def test_materializations_carry_numbers_a_table_and_a_picture(talk: Talk) -> Non
 
 def test_live_status_shows_every_stage_completed_and_the_lock_is_the_requests(talk: Talk) -> None:
     """The run-status sensor ends the run; here it has not ticked, so the run is shown as running and still locked."""
-    status = LiveStatus(talk.platform.redis).read("talk")
-    assert status and status.run_id == talk.result.run_id
+    status = talk.status
+    assert status and (status.run_id, status.request_id) == (talk.result.run_id, talk.request_id)
     assert {stage.stage: stage.status for stage in status.stages} == dict.fromkeys(Stage, "completed")
     assert all(stage.started_at and stage.completed_at and stage.progress == 1 for stage in status.stages)
-    assert PipelineLock(talk.platform.redis).owner("talk") == talk.request_id
+    assert talk.lock_owner == talk.request_id
 
 
 def test_nothing_temporary_is_left(talk: Talk) -> None:
