@@ -85,7 +85,7 @@ class SubmitVideo(Input):
         json_schema_extra={"example": {"url": "https://example.org/motivation.mp4", "config": {"max_moments": 8}}}
     )
 
-    url: str = Field(min_length=1, max_length=8192, description="http(s) address of the media file itself")
+    url: str = Field(min_length=1, max_length=4096, description="http(s) address of the media file itself")
     identifier: str | None = Field(None, description="1 to 100 letters, digits, '-' and '_'")
     title: str | None = Field(None, min_length=1, max_length=500, description="Shown instead of the file name")
     config: PipelineConfig = PipelineConfig.model_validate({})

@@ -98,11 +98,11 @@ def statements(services: Services) -> QueryCounter:
 def _settings(home: Path, database: Database, redis_url: str) -> Settings:
     return Settings.model_validate(
         {
-            "home": home,
-            "configured_database_url": database.engine.url.render_as_string(hide_password=False),
-            "configured_redis_url": redis_url,
-            "configured_public_url": "http://testserver",
-            "allow_private_urls": True,
+            "VIDEOMOMENTS_HOME": home,
+            "DATABASE_URL": database.engine.url.render_as_string(hide_password=False),
+            "REDIS_URL": redis_url,
+            "VIDEOMOMENTS_PUBLIC_URL": "http://testserver",
+            "VIDEOMOMENTS_ALLOW_PRIVATE_URLS": True,
         }
     )
 

@@ -117,7 +117,7 @@ def test_it_listens_on_loopback(settings: Settings, host: str) -> None:
 
 def test_without_a_platform_it_says_how_to_start_one(home) -> None:
     with pytest.raises(ServiceUnavailable) as caught:
-        create_app(Settings.model_validate({"home": home}))
+        create_app(Settings.model_validate({"VIDEOMOMENTS_HOME": home}))
     assert "videomoments up" in caught.value.hint
 
 

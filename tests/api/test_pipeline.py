@@ -139,19 +139,26 @@ class TestWithoutTheHash:
         assert (body["status"], body["request_id"]) == ("queued", request["request_id"])
         assert {each["status"] for each in body["stages"]} == {"pending"}
 
-    def test_a_completed_run(self, client: TestClient, services: Services, talk: str) -> None:
+    def test_a_completed_run(self, client: TestClient, services: Services) -> None:
         with services.database.session() as session:
+            video = factories.video(session, identifier="a")
+            factories.run(session, video, started_at=factories.minutes_later(-9), status="failed")
             row = factories.request(
-                session, talk, state="finished", requested_at=factories.minutes_later(0), run_id="run"
+                session, "a", state="finished", requested_at=factories.minutes_later(0), run_id="run"
             )
-            video = request_queries.taken_identifier(session, talk)
-            assert video
-            factories.run(
-                session,
-                factories.video(session, identifier="other"),
-                started_at=factories.minutes_later(5),
-            )
-        assert client.get(f"/api/pipeline/{talk}/status").json()["request_id"] == row.request_id
+            factories.run(session, video, started_at=factories.minutes_later(1), status="completed")
+        body = client.get("/api/pipeline/a/status").json()
+        assert (body["status"], body["request_id"], body["run_id"]) == ("completed", row.request_id, "run")
+        assert {(each["status"], each["progress"]) for each in body["stages"]} == {("completed", 1.0)}
+
+    def test_a_launched_request_is_not_taken_for_the_run_before_it(
+        self, client: TestClient, services: Services
+    ) -> None:
+        with services.database.session() as session:
+            video = factories.video(session, identifier="a")
+            factories.run(session, video, started_at=factories.minutes_later(0), status="completed")
+            factories.request(session, "a", state="launched", requested_at=factories.minutes_later(5))
+        assert client.get("/api/pipeline/a/status").json()["status"] == "running"
 
     def test_a_failed_run_says_where_and_why(self, client: TestClient, services: Services) -> None:
         with services.database.session() as session:

@@ -186,6 +186,6 @@ def test_an_unusable_root_fails_the_ping(tmp_path: Path) -> None:
 
 
 def test_without_a_bucket_the_settings_mean_a_directory_in_the_home(tmp_path: Path) -> None:
-    store = open_store(Settings(VIDEOMOMENTS_HOME=tmp_path))  # pyright: ignore[reportCallIssue]
+    store = open_store(Settings.model_validate({"VIDEOMOMENTS_HOME": tmp_path}))  # pyright: ignore[reportCallIssue]
     assert store.cloud_url("a/b") == (tmp_path / "objects" / "a" / "b").as_uri()
     store.ping()

@@ -38,12 +38,14 @@ def gcs(key: rsa.RSAPrivateKey, tmp_path: Path) -> ObjectStore:
     }
     path = tmp_path / "key.json"
     path.write_text(json.dumps(account))
-    settings = Settings(
-        VIDEOMOMENTS_HOME=tmp_path,
-        GCS_BUCKET_NAME="bucket-a",
-        GCS_CREDENTIALS_PATH=path,
-        VIDEOMOMENTS_SIGNED_URL_SECONDS=900,
-    )  # pyright: ignore[reportCallIssue]
+    settings = Settings.model_validate(
+        {
+            "VIDEOMOMENTS_HOME": tmp_path,
+            "GCS_BUCKET_NAME": "bucket-a",
+            "GCS_CREDENTIALS_PATH": path,
+            "VIDEOMOMENTS_SIGNED_URL_SECONDS": 900,
+        }
+    )
     return open_store(settings)
 
 
@@ -101,6 +103,8 @@ def test_a_key_file_that_is_missing_or_broken_is_a_storage_error(tmp_path: Path,
     path = tmp_path / "key.json"
     if content is not None:
         path.write_text(content)
-    settings = Settings(VIDEOMOMENTS_HOME=tmp_path, GCS_BUCKET_NAME="b", GCS_CREDENTIALS_PATH=path)  # pyright: ignore[reportCallIssue]
+    settings = Settings.model_validate(
+        {"VIDEOMOMENTS_HOME": tmp_path, "GCS_BUCKET_NAME": "b", "GCS_CREDENTIALS_PATH": path}
+    )  # pyright: ignore[reportCallIssue]
     with pytest.raises(StorageError):
         open_store(settings)

@@ -1,0 +1,227 @@
+"""The commands that ask the API, against the real one over real HTTP."""
+
+import json
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from api.services import Services
+from tests import factories
+from tests.api.conftest import store_video
+from videomoments_dagster.cli import main
+from videomoments_dagster.requests.stages import Stage
+from videomoments_dagster.settings import get_settings
+from videomoments_dagster.storage import names
+
+ERROR = {
+    "stage": "AUDIO_EXTRACTION",
+    "code": "no_audio",
+    "message": "No [audio].",
+    "hint": "Take another.",
+    "retryable": False,
+}
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture(scope="session")
+def server(application: tuple[FastAPI, Any]) -> Iterator[str]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(application[0], lifespan="off", log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def command(app: FastAPI, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.setenv("VIDEOMOMENTS_PUBLIC_URL", server)
+    monkeypatch.setenv("COLUMNS", "200")
+    get_settings.cache_clear()
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["videomoments", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main.run()
+            raise SystemExit(0)
+        out, err = capsys.readouterr()
+        return Done(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+def in_background(services: Services, video: str, *steps: Callable[[], None]) -> threading.Thread:
+    """Plays the pipeline: takes the request from the stream, then does `steps`."""
+
+    def work() -> None:
+        after = "0-0"
+        while not (found := services.stream.read(after, count=1, block_seconds=5)):
+            pass
+        assert found[0][1]["video_id"] == video
+        for step in steps:
+            step()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_a_url_is_submitted_and_its_identifier_printed(command: Command, services: Services) -> None:
+    done = command("submit", "https://example.org/talk.mp4", "--title", "A talk", "--config", "max_moments=3")
+    assert (done.code, done.out) == (0, "talk\n")
+    assert "videomoments status talk" in done.err
+    assert services.lock.owner("talk")
+    again = command("submit", "https://example.org/talk.mp4", "--json")
+    assert again.code == 1
+    assert "is being processed" in again.err
+
+
+def test_a_file_is_streamed_to_the_api(command: Command, services: Services, tmp_path: Path) -> None:
+    file = tmp_path / 'my "best" talk.mp4'
+    file.write_bytes(bytes(range(256)) * 20_000)
+    done = command("submit", str(file), "--json", "--config", "generation_model=builtin_moments")
+    assert done.code == 0, done.err
+    body = json.loads(done.out)
+    stored = services.store.require(names.upload(body["video_id"], body["request_id"]))
+    assert stored.size_bytes == file.stat().st_size
+    assert services.store.put_file("check", file, "video/mp4").md5 == stored.md5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["submit", "no-such-file.mp4"], "neither a URL nor a file"),
+        (["submit", "ftp://example.org/a.mp4"], "not an http or https URL"),
+        (["submit", "https://example.org/a.mp4", "--config", "max_moments"], "not KEY=VALUE"),
+        (["submit", "https://example.org/a.mp4", "--config", "max_momentz=3"], "max_momentz"),
+        (["submit", "https://example.org/a.mp4", "--identifier", "a/b"], "can't name a video"),
+        (["status", "nobody"], "There is no video 'nobody'"),
+        (["moments", "nobody"], "There is no video 'nobody'"),
+        (["delete", "nobody"], "There is no video 'nobody'"),
+        (["delete", "../x"], "can't name a video"),
+    ],
+)
+def test_what_can_not_be_done_is_said_and_exits_with_1(command: Command, arguments: list[str], said: str) -> None:
+    done = command(*arguments)
+    assert done.code == 1
+    assert said in done.err
+    assert done.out == ""
+    assert "Traceback" not in done.err
+
+
+def test_a_misspelled_option_exits_with_2(command: Command) -> None:
+    assert command("list", "--limt", "3").code == 2
+
+
+def test_an_api_that_does_not_run_is_said(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDEOMOMENTS_PUBLIC_URL", "http://127.0.0.1:1")
+    get_settings.cache_clear()
+    done = command("list")
+    assert done.code == 1
+    assert "http://127.0.0.1:1 does not answer" in done.err
+    assert "videomoments up" in done.err
+
+
+def test_something_else_on_the_port_is_said(command: Command, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDEOMOMENTS_PUBLIC_URL", f"{server}/docs")
+    get_settings.cache_clear()
+    assert command("status", "a").code == 1
+
+
+def test_waiting_shows_the_stages_and_ends_with_the_moments(command: Command, services: Services) -> None:
+    def store() -> None:
+        services.status.run_started("talk", "run")
+        for stage in Stage:
+            services.status.stage_started("talk", stage)
+            services.status.stage_completed("talk", stage)
+        with services.database.session() as session:
+            video = store_video(services, session, "talk")
+            root = factories.moment(session, video, 61, 95, title="Why [small] steps work", score=8)
+            factories.refined(session, root, start_time=62, end_time=94)
+        services.status.finish("talk", "completed")
+
+    pipeline = in_background(services, "talk", store)
+    done = command("submit", "https://example.org/talk.mp4", "--wait")
+    pipeline.join()
+    assert done.code == 0, done.err
+    assert "VIDEO_DOWNLOAD     completed" in done.err
+    assert "pipeline           completed" in done.err
+    assert "Why [small] steps work" in done.out
+    assert "1:02" in done.out, "the refined start"
+
+
+def test_waiting_for_a_video_without_moments_succeeds_and_gives_the_reason(
+    command: Command, services: Services
+) -> None:
+    def end() -> None:
+        with services.database.session() as session:
+            store_video(services, session, "talk")
+        services.status.note("talk", "Nobody speaks in it.")
+        services.status.finish("talk", "completed")
+
+    pipeline = in_background(services, "talk", end)
+    done = command("submit", "https://example.org/talk.mp4", "--wait")
+    pipeline.join()
+    assert (done.code, done.out) == (0, "talk has no moments. Nobody speaks in it.\n")
+
+
+def test_waiting_for_a_run_that_fails_says_why_and_exits_with_1(command: Command, services: Services) -> None:
+    def fail() -> None:
+        services.status.stage_failed("talk", Stage.AUDIO_EXTRACTION, ERROR)
+        services.status.finish("talk", "failed", ERROR)
+
+    pipeline = in_background(services, "talk", fail)
+    done = command("submit", "https://example.org/talk.mp4", "--wait", "--json")
+    pipeline.join()
+    assert done.code == 1
+    assert "AUDIO_EXTRACTION: No [audio]." in done.err
+    assert "Take another." in done.err
+    assert json.loads(done.out)["error"] == ERROR
+    shown = command("status", "talk")
+    assert shown.code == 0
+    assert "talk: failed" in shown.out
+    assert "No [audio]. Take another." in shown.out
+    assert json.loads(command("status", "talk", "--json").out)["status"] == "failed"
+
+
+def test_videos_and_moments_are_listed_for_people_and_for_programs(command: Command, services: Services) -> None:
+    assert "No videos yet" in command("list").out
+    with services.database.session() as session:
+        stored = [
+            store_video(services, session, f"talk-{number}", title=f"Number [{number}]", file_size_kb=2048)
+            for number in range(3)
+        ]
+        factories.moment(session, stored[2], 3600, 3661, title="Late")
+    shown = command("list").out
+    assert "Number [2]" in shown
+    assert "10:00" in shown
+    assert [each["id"] for each in json.loads(command("list", "--json", "--limit", "2").out)] == ["talk-2", "talk-1"]
+    assert [each["id"] for each in json.loads(command("list", "--json", "-q", "[1]").out)] == ["talk-1"]
+    assert "1:00:00" in command("moments", "talk-2").out
+    assert json.loads(command("moments", "talk-2", "--json").out)[0]["title"] == "Late"
+    assert command("moments", "talk-1").out == "talk-1 has no moments.\n"
+
+
+def test_a_video_is_deleted(command: Command, services: Services) -> None:
+    with services.database.session() as session:
+        store_video(services, session, "talk")
+        factories.request(session, "talk", state="launched")
+    assert "is being processed" in command("delete", "talk").err
+    assert command("delete", "talk", "--force").code == 0
+    assert command("delete", "talk").code == 1

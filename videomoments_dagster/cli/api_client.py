@@ -1,0 +1,114 @@
+"""The HTTP API as the commands ask it: problems become errors, files are streamed, lists are followed to their end."""
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from videomoments_dagster.errors import InvalidInput, ServiceUnavailable, VideoMomentsError
+from videomoments_dagster.settings import get_settings
+
+_TIMEOUT_SECONDS = (5, 60)
+_UPLOAD_TIMEOUT_SECONDS = (5, 3600)  # the answer comes when the file is stored
+_CHUNK_BYTES = 1024 * 1024
+
+
+class Api:
+    """A client of one API; by default the one of the settings. Every method raises VideoMomentsError: the problem's
+    code, message and hint, or ServiceUnavailable when nobody answers."""
+
+    def __init__(self, url: str | None = None) -> None:
+        self.url = (url or get_settings().public_url).rstrip("/")
+        self._session = requests.Session()
+        if urlsplit(self.url).hostname in {"localhost", "127.0.0.1", "::1"}:
+            self._session.trust_env = False  # a proxy for the internet can't reach this machine's loopback
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self._ask("GET", path, params={key: value for key, value in query.items() if value is not None})
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._ask("POST", path, json=body)
+
+    def delete(self, path: str, **query: Any) -> None:
+        self._ask("DELETE", path, params=query)
+
+    def upload(self, path: str, file: Path, fields: dict[str, str]) -> Any:
+        """POST `file` as the form field `file`, without ever holding it in memory."""
+        try:
+            form = _Form(file, fields)
+        except OSError as error:
+            raise InvalidInput(f"{file} can't be read: {error.strerror}.") from None
+        return self._ask(
+            "POST", path, data=form, headers={"Content-Type": form.content_type}, timeout=_UPLOAD_TIMEOUT_SECONDS
+        )
+
+    def items(self, path: str, limit: int, **query: Any) -> list[Any]:
+        """Up to `limit` items of a paged list."""
+        found: list[Any] = []
+        cursor = None
+        while len(found) < limit:
+            page = self.get(path, limit=min(200, limit - len(found)), cursor=cursor, **query)
+            found += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        return found
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._session.request(method, self.url + path, **{"timeout": _TIMEOUT_SECONDS, **options})
+        except requests.RequestException as error:
+            raise ServiceUnavailable(
+                f"The API at {self.url} does not answer ({type(error).__name__}).",
+                hint="Start the platform with `videomoments up --detach` (or `make up`).",
+            ) from None
+        if response.status_code >= 400:
+            raise _problem(response)
+        return response.json() if response.content else None
+
+
+def _problem(response: requests.Response) -> VideoMomentsError:
+    try:
+        problem = response.json()
+        error = VideoMomentsError(problem["detail"], hint=problem["hint"])
+        error.code, error.status, error.retryable = problem["code"], problem["status"], problem["retryable"]
+    except (ValueError, KeyError, TypeError):
+        where = urlsplit(response.url)
+        return VideoMomentsError(
+            f"{where.scheme}://{where.netloc} answers {response.status_code}, but not as VideoMoments does.",
+            hint="Does something else listen there? VIDEOMOMENTS_PUBLIC_URL and BACKEND_PORT say where the API is.",
+        )
+    return error
+
+
+class _Form:
+    """A multipart body with one file, of known length, read as it is sent. requests alone would build it in memory."""
+
+    def __init__(self, file: Path, fields: dict[str, str]) -> None:
+        boundary = secrets.token_hex(16)
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        name = file.name.replace("\\", "_").replace('"', "%22").replace("\r", "").replace("\n", "")
+        parts = [
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
+            for key, value in fields.items()
+        ]
+        parts.append(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        )
+        self._head, self._tail = "".join(parts).encode(), f"\r\n--{boundary}--\r\n".encode()
+        self._file = file.open("rb")
+        self._length = len(self._head) + file.stat().st_size + len(self._tail)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._file:
+            yield self._head
+            while chunk := self._file.read(_CHUNK_BYTES):
+                yield chunk
+            yield self._tail

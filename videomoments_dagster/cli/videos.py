@@ -1,0 +1,159 @@
+"""`videomoments submit`, `list`, `status`, `moments` and `delete`: videos, through the HTTP API."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from videomoments_dagster.cli.api_client import Api
+from videomoments_dagster.cli.follow import follow, stage_table
+from videomoments_dagster.cli.output import console, messages, print_json
+from videomoments_dagster.errors import InvalidConfig, InvalidInput, VideoMomentsError
+from videomoments_dagster.identifiers import validate_identifier
+
+_Video = Annotated[str, typer.Argument(help="The video's identifier; `videomoments list` shows them")]
+_Json = Annotated[bool, typer.Option("--json", help="For programs")]
+
+
+def submit(
+    source: Annotated[str, typer.Argument(metavar="URL|FILE", help="http(s) address of a media file, or a file here")],
+    wait: Annotated[bool, typer.Option("--wait", help="Show the progress and return when it has ended")] = False,
+    title: Annotated[str | None, typer.Option(help="Title of the video")] = None,
+    identifier: Annotated[str | None, typer.Option(help="What to call it; made of the file name otherwise")] = None,
+    config: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Such as max_moments=5")] = None,
+    json_output: _Json = False,
+) -> None:
+    """Submit a video by its URL or a file."""
+    api = Api()
+    submitted = _submit(api, source, title, identifier, _config(config or []))
+    video, request_id = submitted["video_id"], submitted["request_id"]
+    if submitted["already_processed"]:
+        messages().print(f"This URL has been processed as {video}; `videomoments moments {video}` shows its moments.")
+    elif not wait:
+        messages().print(f"Submitted as {video}; `videomoments status {video}` shows how far it is.")
+    if submitted["already_processed"] or not wait:
+        if json_output:
+            print_json(submitted)
+        else:
+            typer.echo(video)
+        return
+    status = follow(video, request_id, api=api)
+    if json_output:
+        print_json(status)
+    _conclude(status)
+    if not json_output:
+        _show_moments(api, video, status["reason"])
+
+
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first")] = 50,
+    query: Annotated[str | None, typer.Option("--query", "-q", help="Part of the title or identifier")] = None,
+    json_output: _Json = False,
+) -> None:
+    """List the videos."""
+    videos = Api().items("/api/videos", limit, q=query)
+    if json_output:
+        print_json(videos)
+        return
+    table = Table("video", "title", "length", "size", "moments", "added", box=None)
+    for video in videos:
+        table.add_row(
+            video["id"],
+            escape(video["title"] or ""),
+            _clock(video["duration_seconds"]) if video["duration_seconds"] is not None else "",
+            f"{video['file_size_kb'] / 1024:.1f} MB" if video["file_size_kb"] is not None else "",
+            "yes" if video["has_moments"] else "no",
+            video["created_at"][:16].replace("T", " "),
+        )
+    console().print(table if videos else "No videos yet: `videomoments submit URL|FILE`.")
+
+
+def status(video: _Video, json_output: _Json = False) -> None:
+    """Show how far a video's pipeline is."""
+    found = Api().get(f"/api/pipeline/{validate_identifier(video)}/status")
+    if json_output:
+        print_json(found)
+        return
+    console().print(f"{video}: {found['status']}" + (f" ({escape(found['reason'])})" if found["reason"] else ""))
+    console().print(stage_table(found))
+    if error := found["error"]:
+        console().print(escape(_told(error)))
+
+
+def moments(video: _Video, json_output: _Json = False) -> None:
+    """Show a video's moments."""
+    api = Api()
+    if json_output:
+        print_json(api.get(f"/api/videos/{validate_identifier(video)}/moments"))
+    else:
+        _show_moments(api, validate_identifier(video), None)
+
+
+def delete(
+    video: _Video,
+    force: Annotated[bool, typer.Option("--force", help="Give up requests that no run works on any more")] = False,
+) -> None:
+    """Delete a video with all that was made from it."""
+    Api().delete(f"/api/videos/{validate_identifier(video)}", force=force)
+    messages().print(f"Deleted {video}.")
+
+
+def _submit(api: Api, source: str, title: str | None, identifier: str | None, config: dict[str, Any]) -> dict[str, Any]:
+    wanted = {"title": title, "identifier": identifier}
+    given = {key: value for key, value in wanted.items() if value is not None}
+    if "://" in source:
+        return api.post("/api/videos", {"url": source, "config": config, **given})
+    file = Path(source).expanduser()
+    if not file.is_file():
+        raise InvalidInput(f"{source} is neither a URL nor a file here.", hint="URLs start with http:// or https://.")
+    return api.upload("/api/videos/upload", file, {"config": json.dumps(config), **given})
+
+
+def _config(pairs: list[str]) -> dict[str, Any]:
+    """`key=value` pairs; a value that is JSON (a number, true, null) is that, anything else a text."""
+    config: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise InvalidConfig(f"--config {pair!r} is not KEY=VALUE.", hint="For example --config max_moments=5.")
+        try:
+            config[key] = json.loads(value)
+        except ValueError:
+            config[key] = value
+    return config
+
+
+def _conclude(status: dict[str, Any]) -> None:
+    """Raises the run's own error, so that every command says it the same way and exits with 1."""
+    if status["status"] == "completed":
+        return
+    error = status["error"] or {"stage": None, "message": f"The pipeline was {status['status']}.", "hint": ""}
+    raise VideoMomentsError(f"{error['stage'] or 'pipeline'}: {error['message']}", hint=error["hint"])
+
+
+def _told(error: dict[str, Any]) -> str:
+    return f"{error['stage'] or 'pipeline'}: {error['message']} {error['hint']}".strip()
+
+
+def _show_moments(api: Api, video: str, reason: str | None) -> None:
+    """One line a root moment, with the boundaries of its refinement when it has one."""
+    found = api.get(f"/api/videos/{video}/moments")
+    if not found:
+        console().print(f"{video} has no moments." + (f" {escape(reason)}" if reason else ""))
+        return
+    refined = {each["parent_id"]: each for each in found if each["is_refined"]}
+    table = Table("start", "end", "score", "title", box=None)
+    for root in (each for each in found if not each["is_refined"] or each["parent_id"] is None):
+        shown = refined.get(root["id"], root)
+        score = "" if root["score"] is None else str(root["score"])
+        table.add_row(_clock(shown["start_time"]), _clock(shown["end_time"]), score, escape(shown["title"]))
+    console().print(table)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
