@@ -16,7 +16,7 @@ from videomoments_dagster.storage import names
 @dg.asset(
     deps=[video],
     partitions_def=videos,
-    group_name="media",
+    group_name="videos",
     kinds={"ffmpeg", "gcs"},
     owners=["team:media"],
     retry_policy=policies.TRANSIENT,

@@ -30,7 +30,7 @@ _END_TOLERANCE_SECONDS = 0.25  # a clip ends with the last whole frame or audio 
 @dg.asset(
     deps=[moments],
     partitions_def=videos,
-    group_name="clips",
+    group_name="videos",
     kinds={"ffmpeg", "gcs", "postgres"},
     owners=["team:media"],
     retry_policy=policies.TRANSIENT,

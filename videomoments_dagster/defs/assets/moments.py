@@ -22,7 +22,7 @@ from videomoments_dagster.requests.stages import Stage
 @dg.asset(
     deps=[transcript],
     partitions_def=videos,
-    group_name="moments",
+    group_name="videos",
     kinds={"ai", "postgres"},
     owners=["team:moments"],
     retry_policy=policies.TRANSIENT,

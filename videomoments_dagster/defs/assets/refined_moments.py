@@ -29,7 +29,7 @@ from videomoments_dagster.storage import names
 @dg.asset(
     deps=[clips],
     partitions_def=videos,
-    group_name="moments",
+    group_name="videos",
     kinds={"ai", "postgres"},
     owners=["team:moments"],
     retry_policy=policies.TRANSIENT,

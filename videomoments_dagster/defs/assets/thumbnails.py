@@ -22,7 +22,7 @@ _OF_THE_VIDEO = "video"
 @dg.asset(
     deps=[video, clips],
     partitions_def=videos,
-    group_name="media",
+    group_name="videos",
     kinds={"ffmpeg", "gcs", "postgres"},
     owners=["team:media"],
     retry_policy=policies.TRANSIENT,

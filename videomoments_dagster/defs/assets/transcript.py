@@ -20,7 +20,7 @@ _SHOWN_SENTENCES = 12
 @dg.asset(
     deps=[audio],
     partitions_def=videos,
-    group_name="speech",
+    group_name="videos",
     kinds={"ai", "postgres"},
     owners=["team:speech"],
     retry_policy=policies.TRANSIENT,

@@ -23,7 +23,7 @@ from videomoments_dagster.storage.base import StoredObject
 
 @dg.asset(
     partitions_def=videos,
-    group_name="media",
+    group_name="videos",
     kinds={"ffmpeg", "gcs", "postgres"},
     owners=["team:media"],
     retry_policy=policies.TRANSIENT,
