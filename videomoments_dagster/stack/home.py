@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import psutil
+from pydantic import SecretStr
 
 from videomoments_dagster.errors import Conflict, DiskFull, ServiceUnavailable
 from videomoments_dagster.stack.files import read_json
 from videomoments_dagster.stack.postgres import EmbeddedPostgres
-from videomoments_dagster.stack.process_table import kill_all, marked
+from videomoments_dagster.stack.process_table import kill_all, marked, wait_gone
 from videomoments_dagster.stack.redis import EmbeddedRedis
 
 STOP_SECONDS = 45.0
@@ -56,6 +57,13 @@ class Home:
 
     def redis(self) -> EmbeddedRedis:
         return EmbeddedRedis(self.path / "redis", log=self.logs / "redis.log")
+
+    def is_embedded(self, url: SecretStr | None) -> bool:
+        """Whether `url` is unset, or one of our own servers': a shell that took on `videomoments env` sets those."""
+        if url is None:
+            return True
+        kept = [read_json(self.path / name / "credentials.json").get("password") for name in ("postgres", "redis")]
+        return any(password and f":{password}@127.0.0.1:" in url.get_secret_value() for password in kept)
 
     def make(self) -> None:
         """Make the directories, and give Dagster its instance file. Raises ServiceUnavailable, DiskFull."""
@@ -115,11 +123,7 @@ class Home:
         if owner is not None:
             with suppress(psutil.NoSuchProcess):
                 owner.send_signal(signal.SIGTERM)
-                try:
-                    owner.wait(STOP_SECONDS)
-                except psutil.TimeoutExpired:
-                    owner.kill()
-                    owner.wait()
+                kill_all(wait_gone([owner], timeout_seconds=STOP_SECONDS))
         if not self.path.exists():
             return False
         with self._lock():

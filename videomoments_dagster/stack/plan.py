@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def dagster_database_url(self) -> str:
-        if self.postgres and not self.settings.configured_dagster_database_url:
+        if self.postgres and self.home.is_embedded(self.settings.configured_dagster_database_url):
             return self.postgres.database_url(DAGSTER_DATABASE)
         return self.settings.dagster_database_url
 
@@ -103,12 +103,12 @@ def make_plan(settings: Settings, home: Home, *, with_dagster: bool) -> Plan:
     """Choose ports, check what is configured, line up the parts. Raises Conflict, ServiceUnavailable."""
     plan = Plan(settings, home, with_dagster)
     plan.ports = _choose_ports(plan)
-    if settings.configured_database_url is None:
+    if home.is_embedded(settings.configured_database_url):
         plan.postgres = home.postgres()
         plan.parts.append(Part(plan.postgres))
     else:
         _check_database(plan)
-    if settings.configured_redis_url is None:
+    if home.is_embedded(settings.configured_redis_url):
         plan.redis = home.redis()
         plan.parts.append(Part(plan.redis))
     else:
@@ -145,7 +145,7 @@ def _api(plan: Plan) -> Program:
         _python("uvicorn", "--factory", "api.app:create_app", *options),
         log=_log(plan, "API"),
         environment=plan.environment,
-        probe=lambda: probes.http_answers(port, "/health"),
+        probe=lambda: probes.http_answers(port, "/health/live"),
         address=plan.api_url,
         grace_seconds=_WEB_GRACE_SECONDS,
     )

@@ -10,19 +10,18 @@ import signal
 import subprocess
 from pathlib import Path
 
-import psutil
 import psycopg2
 from psycopg2 import sql
 
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.stack.binaries import find_postgres
 from videomoments_dagster.stack.identity import Identity, unprivileged
-from videomoments_dagster.stack.process_table import holders, kill_all
+from videomoments_dagster.stack.process_table import holders, kill_all, wait_gone
 from videomoments_dagster.stack.server import EmbeddedServer
 
 USER = "videomoments"
 DATABASE, DAGSTER_DATABASE = "videomoments", "videomoments_dagster"
-_FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+_FAST = ("fsync=off", "full_page_writes=off")
 _BUILTIN_LOCALE_SINCE = 17
 
 
@@ -64,8 +63,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 postmaster = int(lock.read_text().split("\n")[0])
                 if any(process.pid == postmaster for process in left):
                     os.kill(postmaster, self.stop_signal)
-            _, left = psutil.wait_procs(left, timeout=self.grace_seconds)
-            kill_all(left)
+            kill_all(wait_gone(left, timeout_seconds=self.grace_seconds))
         lock.unlink(missing_ok=True)
 
     def prepare(self) -> None:

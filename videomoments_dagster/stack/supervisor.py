@@ -119,8 +119,10 @@ class Supervisor:
         elif watched.state is _State.STARTING:
             ended = child.process is None or child.process.poll() is not None
             if child.answers():
-                if not watched.ready_once:
-                    self.report(Event("part", child.name, time.monotonic() - watched.since, child.address))
+                seconds = time.monotonic() - watched.since
+                again = Event("note", f"{child.name} is back after {seconds:.1f} s.", seconds)
+                first = Event("part", child.name, seconds, child.address)
+                self.report(again if watched.ready_once else first)
                 watched.ready_once = True
                 watched.enter(_State.READY)
                 return True
