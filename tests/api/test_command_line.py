@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from api.services import Services
 from tests import factories
 from tests.api.conftest import store_video
-from videomoments_dagster.cli import main
+from videomoments_dagster.cli import main, output
 from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.settings import get_settings
 from videomoments_dagster.storage import names
@@ -164,6 +164,28 @@ def test_waiting_shows_the_stages_and_ends_with_the_moments(command: Command, se
     assert "pipeline           completed" in done.err
     assert "Why [small] steps work" in done.out
     assert "1:02" in done.out, "the refined start"
+
+
+def test_at_a_terminal_waiting_is_a_live_table(
+    command: Command, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def progress() -> None:
+        services.status.run_started("talk", "run")
+        services.status.stage_started("talk", Stage.VIDEO_DOWNLOAD)
+        services.status.stage_completed("talk", Stage.VIDEO_DOWNLOAD)
+        services.status.stage_failed("talk", Stage.AUDIO_EXTRACTION, ERROR)
+        services.status.finish("talk", "failed", ERROR)
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    output.messages.cache_clear()
+    pipeline = in_background(services, "talk", progress)
+    done = command("submit", "https://example.org/talk.mp4", "--wait")
+    pipeline.join()
+    output.messages.cache_clear()
+    assert done.code == 1
+    assert "✓" in done.err
+    assert "audio extraction" in done.err
+    assert "Take another." in done.err
 
 
 def test_waiting_for_a_video_without_moments_succeeds_and_gives_the_reason(
