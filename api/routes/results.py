@@ -11,6 +11,7 @@ from api.schemas.base import SignedUrl
 from api.schemas.results import Clip, Moment, Transcript, clip, moment, transcript
 from api.services import Here
 from db.queries import clips, moments, transcripts, videos
+from db.queries.clips import ClipView
 from videomoments_dagster.errors import NotFound
 
 router = APIRouter()
@@ -67,11 +68,31 @@ def stream_clip(moment: MomentId, here: Here) -> RedirectResponse:
     return RedirectResponse(_clip_url(moment, here), status_code=302)
 
 
+@router.get(
+    "/api/clips/{moment}/thumbnail",
+    summary="Show a clip's picture",
+    tags=["Clips"],
+    status_code=302,
+    response_class=RedirectResponse,
+    responses=described(404),
+)
+def show_clip_thumbnail(moment: MomentId, here: Here) -> RedirectResponse:
+    """Redirects to a signed URL of the JPEG."""
+    picture = _clip(moment, here).thumbnail_cloud_url
+    if picture is None:
+        raise NotFound(f"The clip of moment {moment!r} has no picture yet.", hint="The pipeline makes it last.")
+    return RedirectResponse(here.sign(picture), status_code=302)
+
+
 def _clip_url(identifier: str, here: Here) -> str:
+    return here.sign(_clip(identifier, here).cloud_url)
+
+
+def _clip(identifier: str, here: Here) -> ClipView:
     with here.database.session() as session:
         view = moments.view(session, identifier)
     if view is None:
         raise NotFound(f"There is no moment {identifier!r}.")
     if view.clip is None:
         raise NotFound(f"Moment {identifier!r} has no clip yet.", hint="The pipeline makes it; see its status.")
-    return here.sign(view.clip.cloud_url)
+    return view.clip

@@ -23,7 +23,7 @@ COMMANDS = {
     "moments": ("videos", "Show a video's moments."),
     "delete": ("videos", "Delete a video with all that was made from it."),
     "find": ("find", "Find the moments of transcripts you already have: one line of JSON each, in order."),
-    "run": ("run", "Run the pipeline for one video in this process."),
+    "run": ("run", "Run the pipeline again for one video, or for all."),
     "check": ("check", "Run the asset checks of one video, or of all."),
     "db": ("database", "Migrate and check the database."),
     "doctor": ("doctor", "Say what this machine has and lacks, and what to do about it."),

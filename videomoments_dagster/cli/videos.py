@@ -10,8 +10,9 @@ from rich.table import Table
 
 from videomoments_dagster.cli.api_client import Api
 from videomoments_dagster.cli.follow import follow, stage_table
+from videomoments_dagster.cli.options import clock, conclude, parse_config
 from videomoments_dagster.cli.output import console, messages, print_json
-from videomoments_dagster.errors import InvalidConfig, InvalidInput, VideoMomentsError
+from videomoments_dagster.errors import InvalidInput
 from videomoments_dagster.identifiers import validate_identifier
 
 _Video = Annotated[str, typer.Argument(help="The video's identifier; `videomoments list` shows them")]
@@ -28,7 +29,7 @@ def submit(
 ) -> None:
     """Submit a video by its URL or a file."""
     api = Api()
-    submitted = _submit(api, source, title, identifier, _config(config or []))
+    submitted = _submit(api, source, title, identifier, parse_config(config or []))
     video, request_id = submitted["video_id"], submitted["request_id"]
     if submitted["already_processed"]:
         messages().print(f"This URL has been processed as {video}; `videomoments moments {video}` shows its moments.")
@@ -43,7 +44,7 @@ def submit(
     status = follow(video, request_id, api=api)
     if json_output:
         print_json(status)
-    _conclude(status)
+    conclude(status)
     if not json_output:
         _show_moments(api, video, status["reason"])
 
@@ -63,7 +64,7 @@ def list_(
         table.add_row(
             video["id"],
             escape(video["title"] or ""),
-            _clock(video["duration_seconds"]) if video["duration_seconds"] is not None else "",
+            clock(video["duration_seconds"]) if video["duration_seconds"] is not None else "",
             f"{video['file_size_kb'] / 1024:.1f} MB" if video["file_size_kb"] is not None else "",
             "yes" if video["has_moments"] else "no",
             video["created_at"][:16].replace("T", " "),
@@ -112,28 +113,6 @@ def _submit(api: Api, source: str, title: str | None, identifier: str | None, co
     return api.upload("/api/videos/upload", file, {"config": json.dumps(config), **given})
 
 
-def _config(pairs: list[str]) -> dict[str, Any]:
-    """`key=value` pairs; a value that is JSON (a number, true, null) is that, anything else a text."""
-    config: dict[str, Any] = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise InvalidConfig(f"--config {pair!r} is not KEY=VALUE.", hint="For example --config max_moments=5.")
-        try:
-            config[key] = json.loads(value)
-        except ValueError:
-            config[key] = value
-    return config
-
-
-def _conclude(status: dict[str, Any]) -> None:
-    """Raises the run's own error, so that every command says it the same way and exits with 1."""
-    if status["status"] == "completed":
-        return
-    error = status["error"] or {"stage": None, "message": f"The pipeline was {status['status']}.", "hint": ""}
-    raise VideoMomentsError(f"{error['stage'] or 'pipeline'}: {error['message']}", hint=error["hint"])
-
-
 def _told(error: dict[str, Any]) -> str:
     return f"{error['stage'] or 'pipeline'}: {error['message']} {error['hint']}".strip()
 
@@ -149,11 +128,5 @@ def _show_moments(api: Api, video: str, reason: str | None) -> None:
     for root in (each for each in found if not each["is_refined"] or each["parent_id"] is None):
         shown = refined.get(root["id"], root)
         score = "" if root["score"] is None else str(root["score"])
-        table.add_row(_clock(shown["start_time"]), _clock(shown["end_time"]), score, escape(shown["title"]))
+        table.add_row(clock(shown["start_time"]), clock(shown["end_time"]), score, escape(shown["title"]))
     console().print(table)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -19,7 +19,7 @@ def link(platform: PlatformResource, path: str) -> dg.UrlMetadataValue:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MarkdownMetadataValue:
-    """A markdown table. Cells are escaped, so that a title can't break it."""
+    """A markdown table. Cells are escaped, so that a title can't break it; a `link` value becomes a link."""
     lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
     lines += [" | ".join(_cell(value) for value in row) for row in rows]
     return dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))
@@ -35,5 +35,7 @@ def clock(seconds: float) -> str:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, dg.UrlMetadataValue):
+        return f"[open]({value.value})"
     text = clock(value) if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

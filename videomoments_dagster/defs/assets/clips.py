@@ -82,7 +82,7 @@ def clips(context: dg.AssetExecutionContext, platform: PlatformResource, config:
                         c.end_time,
                         c.file_size_kb,
                         c.video_codec,
-                        f"{platform.settings.public_url}/api/clips/{c.moment_identifier}/stream",
+                        metadata.link(platform, f"/api/clips/{c.moment_identifier}/stream"),
                     )
                     for c in stored
                 ],
