@@ -1,0 +1,105 @@
+"""The end of a run: history, request, status and lock, whatever way it ended, and the same when told twice."""
+
+import dagster as dg
+import pytest
+
+from db.queries import requests as request_queries
+from db.queries import runs as run_queries
+from tests.defs.pipeline import execute, submit
+from videomoments_dagster.definitions import build_definitions
+from videomoments_dagster.defs.partitions import VIDEOS
+from videomoments_dagster.defs.policies import WILL_RETRY_TAG
+from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.defs.sensors.run_status import run_cancelled, run_failed, run_succeeded
+from videomoments_dagster.requests.lock import PipelineLock
+from videomoments_dagster.requests.status import LiveStatus
+from videomoments_dagster.settings import get_settings
+
+
+def _tell_failure(result: dg.ExecuteInProcessResult, platform: PlatformResource, instance: dg.DagsterInstance) -> None:
+    [event] = [event for event in result.all_events if event.event_type_value == "PIPELINE_FAILURE"]
+    run = instance.get_run_by_id(result.run_id)
+    assert run
+    context = dg.build_run_status_sensor_context(
+        sensor_name="run_failed", dagster_event=event, dagster_instance=instance, dagster_run=run
+    ).for_run_failure()
+    run_failed(context, platform=platform)
+
+
+def _tell(
+    kind: str, result: dg.ExecuteInProcessResult, platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    run = instance.get_run_by_id(result.run_id)
+    assert run
+    context = dg.build_run_status_sensor_context(
+        sensor_name=kind, dagster_event=result.all_events[-1], dagster_instance=instance, dagster_run=run
+    )
+    {"run_succeeded": run_succeeded, "run_cancelled": run_cancelled}[kind](context, platform=platform)
+
+
+def _history(platform: PlatformResource, video: str) -> list[run_queries.RunView]:
+    with platform.database.read() as session:
+        return list(run_queries.page(session, video).items)
+
+
+def test_a_failed_run_is_recorded_with_its_typed_error_and_lets_the_video_go(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    request_id = submit(platform, "bad", "http://127.0.0.1:1/none.txt", {})
+    platform.redis.set("pipeline:bad:lock", request_id)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dagster._core.definitions.policy.RetryPolicy.calculate_delay", lambda self, attempt: 0)
+        patch.setenv("VIDEOMOMENTS_ALLOW_PRIVATE_URLS", "0")
+        get_settings.cache_clear()
+        result = execute(platform, instance, "bad", request_id=request_id)
+    [running] = _history(platform, "bad")
+    assert running.status == "running"
+    for _ in range(2):
+        _tell_failure(result, platform, instance)
+        [row] = _history(platform, "bad")
+        assert (row.status, row.error_stage) == ("failed", "VIDEO_DOWNLOAD")
+        assert row.error_message and row.completed_at and row.duration_seconds is not None
+        with platform.database.read() as session:
+            request = request_queries.get(session, request_id)
+        assert request and request.state == "finished" and '"code": "address_refused"' in (request.error or "")
+        status = LiveStatus(platform.redis).read("bad")
+        assert status and status.status == "failed" and status.error and status.error["code"] == "address_refused"
+        assert PipelineLock(platform.redis).owner("bad") is None
+
+
+def test_a_run_that_dagster_will_retry_is_not_over(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
+    result = execute(platform, instance, "unknown")
+    instance.add_run_tags(result.run_id, {WILL_RETRY_TAG: "true"})
+    _tell_failure(result, platform, instance)
+    [row] = _history(platform, "unknown")
+    assert row.status == "running"
+
+
+def test_a_cancelled_run_is_recorded_as_cancelled(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
+    result = execute(platform, instance, "unknown")
+    _tell("run_cancelled", result, platform, instance)
+    [row] = _history(platform, "unknown")
+    assert (row.status, row.error_stage) == ("cancelled", None)
+    status = LiveStatus(platform.redis).read("unknown")
+    assert status and status.status == "cancelled"
+
+
+def test_a_run_of_checks_alone_is_no_run_of_the_pipeline(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    instance.add_dynamic_partitions(VIDEOS, ["talk"])
+    job = build_definitions(platform=platform).resolve_job_def("video_checks")
+    result = job.execute_in_process(instance=instance, tags={"dagster/partition": "talk"}, raise_on_error=False)
+    _tell("run_succeeded", result, platform, instance)
+    assert _history(platform, "talk") == []
+
+
+def test_a_redis_that_is_away_does_not_keep_the_history_from_being_written(
+    platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = execute(platform, instance, "unknown")
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    get_settings.cache_clear()
+    _tell_failure(result, platform, instance)
+    [row] = _history(platform, "unknown")
+    assert (row.status, row.error_message is not None) == ("failed", True)
