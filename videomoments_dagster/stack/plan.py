@@ -118,7 +118,7 @@ def make_plan(settings: Settings, home: Home, *, with_dagster: bool) -> Plan:
     if with_dagster:
         plan.parts += [Part(_code_server(plan), database), Part(_DagsterStorage(plan), database)]
     plan.parts.append(Part(_step(plan, SCHEMA, "videomoments_dagster.cli.main", "db", "upgrade"), database))
-    plan.parts.append(Part(_api(plan), (SCHEMA, *redis)))
+    plan.parts.append(Part(_api(plan), (*database, *redis)))
     if with_dagster:
         plan.parts.append(Part(_webserver(plan), (STORAGE, CODE)))
         plan.parts.append(Part(_Daemon(plan), (STORAGE, CODE, SCHEMA, *redis)))
@@ -271,8 +271,7 @@ def _check_database(plan: Plan) -> None:
     target = plan.settings.dagster_database_url
     name = target.partition("?")[0].rpartition("/")[2]
     try:
-        if plan.with_dagster:
-            create_database(target, maintenance=database)
+        create_database(target, maintenance=database)
         probes.ping_database(plan.settings.database_url)
     except psycopg2.errors.InsufficientPrivilege as error:
         raise ServiceUnavailable(
