@@ -32,9 +32,10 @@ _TIMEOUT_FACTOR = 20.0
 
 
 class BuiltinSpeech:
-    """A SpeechRecognizer that runs in `settings.speech_processes` child processes. The same file gives the same transcript.
+    """A SpeechRecognizer that runs in `settings.speech_processes` child processes.
 
-    The text has no punctuation of the speaker's: a sentence ends where there is a pause (speech_text.py).
+    The same file gives the same transcript, however many there are. Punctuation is not heard: a sentence ends where
+    there is a pause (speech_text.py).
     """
 
     key = "builtin_speech"
