@@ -42,7 +42,8 @@ _ACKNOWLEDGED = "okay ok alright cool great thanks thank perfect excellent nice 
 _ACKNOWLEDGEMENTS = frozenset(_ACKNOWLEDGED.split())
 _TRANSITION = re.compile(
     r"\b(next|let'?s|mov(e|ing) (on|to)|another (thing|question|point|topic)|finally"
-    r"|last (one|point|thing|question|but)|first (of all|one|thing)|second(ly)?|third(ly)?|fourth|fifth|talk about"
+    r"|last (one|point|thing|question|but)|(the|our|my) (last|final)"
+    r"|first (of all|one|thing)|second(ly)?|third(ly)?|fourth|fifth|talk about"
     r"|back to|turn to|jump (in|to|into)"
     r"|get into|start with|begin|one more|questions?|curious|wonder(ing)?|ask|welcome|introduce|topic|speaking of|now"
     r"|wrap up|segue|switch)\b"

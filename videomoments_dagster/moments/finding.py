@@ -23,8 +23,9 @@ def find_moments(transcript: Transcript, options: FindOptions) -> FindResult:
         return FindResult((), said)
     typical_ms = boundaries.typical_length_ms(sentences)
     fewest, most = count_limits(options, sum(s.end_ms - s.start_ms for s in sentences), typical_ms)
+    looked_for_ms = min(max(typical_ms, options.min_length_ms), options.max_length_ms)
     limits = Limits(options.min_length_ms, options.max_length_ms, fewest, most)
-    topics = divide(sentences, boundaries.evidence(sentences, typical_ms), typical_ms, limits)
+    topics = divide(sentences, boundaries.evidence(sentences, looked_for_ms), looked_for_ms, limits)
     if not topics:
         lengths = f"{options.min_length_ms / 1000:g} to {options.max_length_ms / 1000:g} s"
         return FindResult((), f"No run of whole sentences is {lengths} long.")

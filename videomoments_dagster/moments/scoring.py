@@ -17,6 +17,7 @@ _WEIGHTS = {"distinctiveness": 0.35, "cohesion": 0.30, "density": 0.15, "complet
 _DISTINCTIVENESS = (0.52, 0.86)
 _COHESION = (0.05, 0.54)
 _WORDS_PER_SECOND = (1.2, 3.3)
+_FEW = 40
 _USUAL = (0.25, 0.85)
 
 
@@ -56,7 +57,8 @@ def measure(start_ms: int, end_ms: int, inside: Sequence[Sentence], transcript: 
     words = sum(len(tokens(s.text)) for s in inside)
     return Measures(
         distinctiveness=_stretch(1 - _cosine(here, outside), *_DISTINCTIVENESS) if outside else 0.5,
-        cohesion=_stretch(_cosine(first, second), *_COHESION),
+        # few words say little about it: drawn to the middle
+        cohesion=0.5 + (_stretch(_cosine(first, second), *_COHESION) - 0.5) * here.total() / (here.total() + _FEW),
         completeness=_completeness(start_ms, end_ms, inside, transcript),
         density=_stretch(1000 * words / (end_ms - start_ms), *_WORDS_PER_SECOND),
         length=_comfort((end_ms - start_ms) / 1000),
@@ -98,7 +100,7 @@ def _reason(measures: Measures, length_ms: int) -> str:
     said = [
         _grade(measures.distinctiveness, "is about something of its own", "shares its words with the rest of the talk"),
         _grade(measures.cohesion, "keeps to one topic", "wanders between topics"),
-        _grade(measures.completeness, "starts and ends cleanly", "starts or ends in mid-thought"),
+        _grade(measures.completeness, "starts and ends cleanly", "starts or ends in mid-thought", 0.5),
         _grade(measures.density, "is dense", "is slow"),
         _grade(measures.length, "", "is short" if length_ms < 60_000 else "is long"),
     ]
@@ -107,5 +109,5 @@ def _reason(measures: Measures, length_ms: int) -> str:
     return sentence[0].upper() + sentence[1:] + "."
 
 
-def _grade(value: float, high: str, low: str) -> str:
-    return high if value >= 0.65 else low if value <= 0.35 else ""
+def _grade(value: float, high: str, low: str, low_below: float = 0.35) -> str:
+    return high if value >= 0.65 else low if value <= low_below else ""

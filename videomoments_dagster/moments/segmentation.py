@@ -138,10 +138,12 @@ class _Lattice:
         skipped = np.concatenate(([0.0], np.cumsum(self.closes[1:] - self.opens))) / typical_ms
         shortest = max(1.0, float(limits.min_length_ms))
         most = min(limits.max_count, self.count, int((self.closes[-1] - self.opens[0]) / shortest))
+        width = 1 + int(np.nonzero(np.isfinite(worth).any(axis=0))[0].max(initial=0))
+        starts, worth = self.starts[:, :width], worth[:, :width]
         totals = [-skipped]
         choices: list[NDArray[np.intp]] = []
         for _ in range(most):
-            options = totals[-1][self.starts] + worth
+            options = totals[-1][starts] + worth
             choice = options.argmax(axis=1)
             reached = np.take_along_axis(options, choice[:, None], axis=1)[:, 0] + skipped
             kept = np.maximum.accumulate(reached)
