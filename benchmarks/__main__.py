@@ -1,4 +1,4 @@
-"""`make bench`: every row against a baseline measured in the same run. Read the ratios; seconds depend on the machine."""
+"""`make bench`: every row against a baseline measured in the same run. Read the ratios, not the seconds."""
 
 import os
 import platform

@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-from videomoments_dagster.media.fetch import fetch
-from videomoments_dagster.media.silences import find_silences
-from videomoments_dagster.media.thumbnail import ThumbnailRequest, make_thumbnails
-
 from db.queries import clips as clip_queries
 from db.queries import configs as config_queries
 from db.queries import moments as moment_queries
@@ -16,8 +12,11 @@ from db.session import Database
 from videomoments_dagster.identifiers import moment_identifier
 from videomoments_dagster.media.audio import extract_audio
 from videomoments_dagster.media.cut import CutRequest, cut_clips
+from videomoments_dagster.media.fetch import fetch
 from videomoments_dagster.media.keyframes import keyframe_index
 from videomoments_dagster.media.probe import probe
+from videomoments_dagster.media.silences import find_silences
+from videomoments_dagster.media.thumbnail import ThumbnailRequest, make_thumbnails
 from videomoments_dagster.models import registry
 from videomoments_dagster.moments.moment import FindOptions, FoundMoment, Span
 from videomoments_dagster.moments.transcript import to_ms, to_seconds

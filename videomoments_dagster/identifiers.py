@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from videomoments_dagster.errors import InvalidIdentifier
 
@@ -26,7 +26,8 @@ def canonical_url(url: str) -> str:
         host = f"[{host}]"
     if parts.port is not None and parts.port != _DEFAULT_PORTS.get(scheme):
         host = f"{host}:{parts.port}"
-    query = urlencode([(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _TRACKING.fullmatch(k)])
+    # piece by piece, as written: encoding it anew breaks the signatures of presigned URLs
+    query = "&".join(p for p in parts.query.split("&") if not _TRACKING.fullmatch(unquote(p.partition("=")[0])))
     return urlunsplit((scheme, host, parts.path or "/", query, ""))
 
 

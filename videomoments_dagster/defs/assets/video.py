@@ -1,6 +1,7 @@
 """The `video` asset: the file is fetched or taken from an upload, probed, stored, and gets its row."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dagster as dg
 from sqlalchemy.orm import Session
@@ -41,7 +42,7 @@ def video(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
             newest = request_queries.newest_with_source(session, key)
             url = newest.source_url if newest else None
             row = video_queries.get(session, key)
-        upload = _newest_upload(platform, key)
+            upload = _newest_upload(session, platform, key)
         stored = _still_stored(platform, row, url) if upload is None else None
         if row and stored:
             context.log.info("The stored file is kept: its source has not changed.")
@@ -68,8 +69,13 @@ def video(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
     )
 
 
-def _newest_upload(platform: PlatformResource, key: str) -> StoredObject | None:
-    uploads = list(platform.store.list(names.upload(key, "")))
+def _newest_upload(session: Session, platform: PlatformResource, key: str) -> StoredObject | None:
+    """Only what a request stands behind: an upload whose request was never written is somebody's broken attempt."""
+    uploads = [
+        upload
+        for upload in platform.store.list(names.upload(key, ""))
+        if request_queries.get(session, upload.name.rpartition("/")[2])
+    ]
     return max(uploads, key=lambda upload: upload.generation, default=None)
 
 
@@ -100,7 +106,8 @@ def _keep(
     except VideoMomentsError as error:
         if reject and not error.retryable:
             platform.store.delete(reject.name)
-        raise
+        shown = urlsplit(url).path.rpartition("/")[2] if url else "The uploaded file"
+        raise type(error)(error.message.replace(path.name, shown or url or ""), hint=error.hint) from error
     name = names.video(key, info.extension)
     stored = platform.store.put_file(name, path, f"video/{info.extension}")
     cloud_url = platform.store.cloud_url(name)
