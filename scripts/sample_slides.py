@@ -78,7 +78,7 @@ def sky(part: float, seconds: float) -> str:
         x, y, size, phase = places.random() * WIDTH, places.random() * 540, places.random(), places.random() * 6.3
         light = 0.6 + 0.4 * math.sin(1.3 * seconds + phase) if star < 40 else 0.7
         stars.append(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{1 + 2.2 * size:.1f}" fill="#fff" opacity="{light:.2f}"/>')
-    moon_x, moon_y = 480 + 640 * part, 400 - 170 * math.sin(math.pi * (0.2 + 0.6 * part))
+    moon_x, moon_y = 760 + 400 * part, 420 - 170 * math.sin(math.pi * (0.2 + 0.6 * part))
     fall = (seconds % 7) / 0.8
     trail = ""
     if 0 < fall < 1:
