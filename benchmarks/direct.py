@@ -11,12 +11,12 @@ from db.queries import videos as video_queries
 from db.session import Database
 from videomoments_dagster.identifiers import moment_identifier
 from videomoments_dagster.media.audio import extract_audio
-from videomoments_dagster.media.cut import CutRequest, cut_clips
+from videomoments_dagster.media.cut import CutRequest, CutResult, cut_clips
 from videomoments_dagster.media.fetch import fetch
 from videomoments_dagster.media.keyframes import keyframe_index
 from videomoments_dagster.media.probe import probe
 from videomoments_dagster.media.silences import find_silences
-from videomoments_dagster.media.thumbnail import ThumbnailRequest, make_thumbnails
+from videomoments_dagster.media.thumbnail import Thumbnail, ThumbnailRequest, make_thumbnails
 from videomoments_dagster.models import registry
 from videomoments_dagster.moments.moment import FindOptions, FoundMoment, Span
 from videomoments_dagster.moments.transcript import to_ms, to_seconds
@@ -79,6 +79,7 @@ def process(video: str, url: str, work: Path) -> int:
             for root in roots
         ]  # fmt: skip
         for root, cut in zip(roots, cut_clips(path, cuts, index), strict=True):
+            assert isinstance(cut, CutResult), cut
             clip = store.put_file(names.clip(video, cut.key), cut.destination, "video/mp4")
             with database.session() as session:
                 clip_queries.upsert(
@@ -102,6 +103,7 @@ def process(video: str, url: str, work: Path) -> int:
             for root in roots
         ]
         for picture in make_thumbnails(path, pictures):
+            assert isinstance(picture, Thumbnail), picture
             store.put_file(names.clip_thumbnail(video, picture.key), picture.destination, "image/jpeg")
         with database.session() as session:
             thumbnail_queries.set_video_thumbnail(

@@ -1,6 +1,7 @@
 """The ingest and reconcile sensors: nothing lost, nothing twice, nothing held up by a message that makes no sense."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -29,6 +30,15 @@ def _tick(platform: PlatformResource, instance: dg.DagsterInstance, cursor: str 
     return ingest(context)
 
 
+def _partitions(result: dg.SensorResult) -> list[Any]:
+    return list(result.dynamic_partitions_requests or [])
+
+
+def _dead(platform: PlatformResource) -> list[dict[str, str]]:
+    entries: Any = platform.redis.xrange(DEAD)
+    return [fields for _, fields in entries]
+
+
 def _submit(platform: PlatformResource, request_id: str, video: str, kind: PipelineType = PipelineType.FULL) -> None:
     """What the API does: the row, then the message."""
     url = f"https://example.com/{video}.mp4"
@@ -48,7 +58,7 @@ def test_a_request_becomes_a_partition_and_a_run(platform: PlatformResource, ins
         ("r1", "talk", "video_pipeline"),
         ("r2", "show", "clips_pipeline"),
     ]
-    [request] = result.dynamic_partitions_requests or ()
+    [request] = _partitions(result)
     assert list(request.partition_keys) == ["talk", "show"]
     assert result.cursor == platform.redis.xinfo_stream(STREAM)["last-generated-id"]  # pyright: ignore[reportIndexIssue]
     assert isinstance(_tick(platform, instance, result.cursor), dg.SkipReason)
@@ -100,8 +110,8 @@ def test_poison_goes_to_the_dead_letters_and_the_rest_goes_on(
     result = _tick(platform, instance)
     assert isinstance(result, dg.SensorResult)
     assert [run.run_key for run in result.run_requests or ()] == ["r1"]
-    dead = platform.redis.xrange(DEAD)
-    assert [fields["dead_reason"].split(":")[0] for _, fields in dead] == ["invalid_identifier", "invalid_input"]  # pyright: ignore[reportGeneralTypeIssues]
+    reasons = [fields["dead_reason"].split(":")[0] for fields in _dead(platform)]
+    assert reasons == ["invalid_identifier", "invalid_input"]
     assert isinstance(_tick(platform, instance, result.cursor), dg.SkipReason)
 
 
@@ -130,7 +140,7 @@ def test_another_producer_cant_take_a_videos_identifier_for_another_url(
     result = _tick(platform, instance)
     assert isinstance(result, dg.SensorResult)
     assert [run.run_key for run in result.run_requests or ()] == ["r1"]
-    [(_, dead)] = platform.redis.xrange(DEAD)  # pyright: ignore[reportGeneralTypeIssues]
+    [dead] = _dead(platform)
     assert dead["dead_reason"].startswith("conflict:")
 
 
@@ -143,14 +153,14 @@ def test_a_deleted_video_loses_its_partition_and_a_later_start_adds_it_again(
     stream.publish(DeleteMessage("never-was"))
     result = _tick(platform, instance)
     assert isinstance(result, dg.SensorResult)
-    [request] = result.dynamic_partitions_requests or ()
+    [request] = _partitions(result)
     assert isinstance(request, dg.DeleteDynamicPartitionsRequest) and list(request.partition_keys) == ["talk"]
 
     stream.publish(DeleteMessage("other"))
     _submit(platform, "r9", "other")
     both = _tick(platform, instance, result.cursor)
     assert isinstance(both, dg.SensorResult)
-    kinds = [type(request).__name__ for request in both.dynamic_partitions_requests or ()]
+    kinds = [type(request).__name__ for request in _partitions(both)]
     assert kinds == ["DeleteDynamicPartitionsRequest", "AddDynamicPartitionsRequest"]
     assert [run.run_key for run in both.run_requests or ()] == ["r9"]
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -40,11 +41,9 @@ def _connections(url: str) -> int:
 
 
 def test_the_repositorys_dagster_yaml_gives_one_pool_to_the_three_storages(instance: dg.DagsterInstance) -> None:
-    engines = {
-        id(storage._engine) for storage in (instance.run_storage, instance.event_log_storage, instance.schedule_storage)
-    }  # pyright: ignore[reportAttributeAccessIssue]
-    assert len(engines) == 1
-    engine = instance.run_storage._engine  # pyright: ignore[reportAttributeAccessIssue]
+    storages: list[Any] = [instance.run_storage, instance.event_log_storage, instance.schedule_storage]
+    engine = storages[0]._engine
+    assert all(storage._engine is engine for storage in storages)
     assert isinstance(engine.pool, sqlalchemy.pool.QueuePool)
     assert (engine.pool.size(), engine.pool._max_overflow) == (POOL_SIZE, MAX_OVERFLOW)
     assert engine.url.drivername == "postgresql+psycopg2"
@@ -88,6 +87,7 @@ def test_connections_that_the_server_cut_are_replaced(instance: dg.DagsterInstan
 def test_start_up_sets_queue_and_pools_from_the_settings_and_can_be_repeated(instance: dg.DagsterInstance) -> None:
     queue = instance.get_concurrency_config().run_queue_config
     assert queue and queue.max_concurrent_runs == 3
+    limits: dict[str, int] = {}
     for _ in range(2):
         main()
         limits = {limit.name: limit.limit for limit in instance.event_log_storage.get_pool_limits()}
