@@ -94,7 +94,7 @@ def test_few_short_moments_are_picked_when_the_limits_forbid_covering_the_talk()
     ("transcript", "reason"),
     [
         (Transcript((), ()), "No speech was heard."),
-        (Transcript((Word("hello", 0, 400),), (Sentence("Hello.", 0, 400),)), "Only 1 words"),
+        (Transcript((Word("hello", 0, 400),), (Sentence("Hello.", 0, 400),)), "Too few words (1)"),
         (Transcript((), (Sentence("   ", 0, 60_000),)), "No speech was heard."),
         (talk(7, 10), "long"),
     ],

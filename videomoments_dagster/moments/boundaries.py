@@ -24,9 +24,9 @@ _TYPICAL_SECONDS, _TYPICAL_AT_SECONDS, _GROWTH = 180.0, 2400.0, 0.6
 
 _SHORT_PAUSE_MS = 200.0
 
-# Logistic regression on 22 talks (19 h) with chapters made by people, as log-likelihood ratios; chosen by leaving out
-# two talks at a time. The bias carries half a unit more than fitted, where the expected F1 has its flat top. The weight
-# of pauses is set by hand: that data has hardly any.
+# Log-likelihood ratios from logistic regression on 22 talks (19 h) with chapters made by people; the kinds of evidence
+# were chosen by leaving out two talks at a time. The bias is half a unit above the fitted one, which suits the measure
+# (chapter F1) better. The weight of pauses is set by hand: that data has hardly any.
 _WEIGHTS = {
     "valley": 0.60,
     "new_terms": 0.15,

@@ -19,7 +19,7 @@ def find_moments(transcript: Transcript, options: FindOptions) -> FindResult:
     sentences = usable_sentences(transcript, options.max_length_ms)
     words = sum(len(tokens(s.text)) for s in sentences)
     if words < _FEWEST_WORDS:
-        said = "No speech was heard." if not words else f"Only {words} words are said: too few to divide into topics."
+        said = f"Too few words ({words}) are said to divide into topics." if words else "No speech was heard."
         return FindResult((), said)
     typical_ms = boundaries.typical_length_ms(sentences)
     fewest, most = count_limits(options, sum(s.end_ms - s.start_ms for s in sentences), typical_ms)

@@ -1,7 +1,7 @@
 """Titles from the transcript's own words: for each moment the phrase that sets it apart. No times, no model.
 
-A phrase is a run of up to seven words of one sentence that begins and ends with words that carry content. It is worth
-how much its stems belong to this moment rather than to the rest of the talk; being repeated and standing early help.
+A phrase is a run of up to five words of one clause that begins and ends with words that carry content. It is worth
+how often its stems are said here and in how few other moments; being repeated, early and a noun helps.
 """
 
 import math
