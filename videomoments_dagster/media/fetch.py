@@ -1,6 +1,7 @@
 """Fetches a video over http(s) into a file: guarded addresses, streamed, resumed, and never half there at the end."""
 
 import base64
+import errno
 import hashlib
 import re
 import shutil
@@ -41,7 +42,7 @@ _SLOWEST_BYTES_A_SECOND = 1024  # over one whole timeout; a server that drips le
 _PAGES = {"text/html", "application/xhtml+xml"}
 _PLAYLISTS = {"application/vnd.apple.mpegurl", "application/x-mpegurl", "audio/mpegurl", "application/dash+xml"}
 _RANGE_START, _RANGE_TOTAL = re.compile(r"bytes (\d+)-"), re.compile(r"/(\d+)$")
-_DISK_FULL = {28, 122}  # ENOSPC, EDQUOT
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -229,13 +230,17 @@ def _check_size(size_bytes: int, settings: Settings) -> None:
 
 @contextmanager
 def _deadline(session: GuardedSession, seconds: float) -> Iterator[None]:
-    timer = threading.Timer(seconds, session.abort)
+    """End what the body asks of the session after `seconds`, with SourceUnavailable."""
+    late = threading.Event()
+    timer = threading.Timer(seconds, lambda: (late.set(), session.abort()))
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+        if late.is_set():  # what is half read may look like an answer
+            raise SourceUnavailable("The video's server takes too long to begin its answer.") from None
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def plan_cut(
     Times are clamped to the video. Before its first frame a video shows that frame, so a first keyframe serves
     from 0 on even when the sound begins earlier. Raises InvalidInput when nothing of the video lies in the range.
     """
-    start = max(0.0, wanted_start_seconds)
+    start = wanted_start_seconds if not wanted_start_seconds < 0 else 0.0  # not-a-number stays, and fails below
     end = min(wanted_end_seconds, index.last_packet_end_seconds)
     if not end - start >= _SHORTEST_SECONDS:  # also when one is not a number
         raise InvalidInput(

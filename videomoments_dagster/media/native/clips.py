@@ -1,6 +1,7 @@
 """Cuts clips of one source into MP4 files, and reads back what was written."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def _cut(source: Source, mode: str, reach: Range, destination: Path, threads: in
         try:
             _write(source, mode, reach, temporary, threads, report)
         except CopyRefusedError:
-            mode = "reencode"
+            mode, reach = "reencode", replace(reach, decode_from_seconds=reach.start_seconds, keyframe_known=False)
             _write(source, mode, reach, temporary, threads, report)
         return {"mode": mode, **_read_back(temporary, reach)}
 

@@ -118,6 +118,8 @@ def _check_whole(source: Source, ends: Ends) -> None:
 
 
 def _check_tail_decodes(source: Source, ends: Ends) -> None:
-    source.seek(max(0.0, ends.video - 1.0))
-    if first_frame(source) is None:
-        raise MediaDamaged(f"The last frames of {source.name} can't be decoded.")
+    for back in (1.0, _TAIL_SECONDS, ends.video):  # MPEG-TS may be sought into the middle of a group
+        source.seek(ends.video - back)
+        if first_frame(source) is not None:
+            return
+    raise MediaDamaged(f"The last frames of {source.name} can't be decoded.")

@@ -131,7 +131,8 @@ class VideoEncode:
         source.video.codec_context.flush_buffers()
 
     def add(self, packet: Packet, span: tuple[float, float] | None) -> None:
-        if span is None or span[0] >= self._reach.decode_from_seconds - _SAME_SECONDS or self.ready:
+        needless = self._reach.keyframe_known and span and span[0] < self._reach.decode_from_seconds - _SAME_SECONDS
+        if self.ready or not needless:
             self._decode(packet)
 
     def finish(self) -> None:

@@ -4,24 +4,24 @@ The clock of a video, everywhere in this platform: seconds since the earliest ti
 streams. It is what a player shows that starts at 0:00, whatever number the file's first timestamp is.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
 import av
-import av.error
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container.input import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from videomoments_dagster.errors import MediaDamaged, NotAVideo
+from videomoments_dagster.errors import MediaCrashed, MediaDamaged, NotAVideo
 
 # By the names of FFmpeg's demuxers. Playlists (hls, dash, concat, image2) open further files, so they are not here.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,ogg,asf"
@@ -37,18 +37,34 @@ _AUDIO_DECODERS = (
 _DECODERS = frozenset((_VIDEO_DECODERS + "," + _AUDIO_DECODERS).split(","))
 _LARGEST_PIXELS = 16384 * 8704  # 16K; a larger declared picture is an attack or a broken header
 _SAME_SECONDS = 0.001
-_BROKEN = (av.error.FFmpegError, ValueError, EOFError)
+_BROKEN = (FFmpegError, ValueError, EOFError)
 
 
-@dataclass(frozen=True)
 class Source:
     """An open file, its best video stream, its best audio stream, and its clock's zero in the file's timestamps."""
 
-    name: str
-    container: InputContainer
-    video: VideoStream
-    audio: AudioStream | None
-    zero: Fraction
+    def __init__(self, path: Path, *, threads: bool) -> None:
+        self._path, self._threads = path, threads
+        self._open()
+        stamped = [s for s in self.streams if s.start_time is not None]
+        self.zero = min(
+            (s.start_time * _time_base(s) for s in stamped if s.start_time is not None), default=Fraction(0)
+        )
+
+    def _open(self) -> None:
+        self.container = _open_container(self._path)
+        self.video = _best_video(self.container, self._path)
+        self.audio = _best_audio(self.container)
+        self._untouched = True
+        if self._threads:
+            self.video.thread_type = "AUTO"
+
+    def close(self) -> None:
+        self.container.close()
+
+    @property
+    def name(self) -> str:
+        return self._path.name
 
     @property
     def streams(self) -> list[VideoStream | AudioStream]:
@@ -83,6 +99,7 @@ class Source:
 
     def packets(self, *streams: VideoStream | AudioStream) -> Iterator[Packet]:
         """Packets in file order, of all chosen streams or of `streams`; ends where the file can't be read further."""
+        self._untouched = False
         try:
             for packet in self.container.demux(*(streams or self.streams)):
                 if packet.size:
@@ -92,16 +109,21 @@ class Source:
 
     def seek(self, seconds: float) -> None:
         """Go to the keyframe of the video at or before `seconds` as far as the container can."""
+        if seconds <= 0:
+            self.rewind()
+            return
+        self._untouched = False
         time_base = _time_base(self.video)
         with suppress(*_BROKEN):  # no index and no way to search: reading goes on from here, which costs time only
-            self.container.seek(self.timestamp(max(0.0, seconds), time_base), stream=self.video, backward=True)
+            self.container.seek(self.timestamp(seconds, time_base), stream=self.video, backward=True)
         self.video.codec_context.flush_buffers()
 
     def rewind(self) -> None:
-        """Go to the first packet."""
-        with suppress(*_BROKEN):
-            self.container.seek(min(0, int(self.zero * av.time_base)), backward=True)
-        self.video.codec_context.flush_buffers()
+        """Go to the first packet, by opening the file anew: a seek to the start loses sound that lies before the first
+        picture (Matroska), or has a time before it (MP4). The streams are other objects afterwards."""
+        if not self._untouched:
+            self.container.close()
+            self._open()
 
     def packets_from(self, seconds: float, *, lead_seconds: float = 1.0) -> Iterator[Packet]:
         """Packets of all chosen streams, from a keyframe of the video at or before `seconds` or from the beginning.
@@ -137,26 +159,11 @@ def open_source(path: Path, *, threads: bool = True) -> Iterator[Source]:
 
     `threads` off makes the decoder give each frame at once: right for a few frames here and there.
     """
-    if path.stat().st_size == 0:
-        raise NotAVideo(f"{path.name} is empty.")
+    source = Source(path, threads=threads)
     try:
-        container = av.open(
-            f"file:{path}",
-            metadata_errors="replace",
-            container_options={
-                "protocol_whitelist": "file",
-                "format_whitelist": _CONTAINERS,
-                "codec_whitelist": ",".join(sorted(_DECODERS)),
-            },
-        )
-    except _BROKEN as error:
-        raise _unopenable(path, error) from None
-    with container:
-        video, audio = _best_video(container, path), _best_audio(container)
-        if threads:
-            video.thread_type = "AUTO"
-        starts = [s.start_time * _time_base(s) for s in (video, audio) if s is not None and s.start_time is not None]
-        yield Source(path.name, container, video, audio, Fraction(min(starts, default=0)))
+        yield source
+    finally:
+        source.close()
 
 
 def container_name(path: Path) -> str | None:
@@ -178,6 +185,25 @@ def container_name(path: Path) -> str | None:
             return name
     syncs = (head[0:1] + head[188:189], head[4:5] + head[196:197])  # packets of 188 bytes, or of 192
     return "ts" if b"\x47\x47" in syncs else None
+
+
+def _open_container(path: Path) -> InputContainer:
+    if path.stat().st_size == 0:
+        raise NotAVideo(f"{path.name} is empty.")
+    try:
+        return av.open(
+            f"file:{path}",
+            metadata_errors="replace",
+            container_options={
+                "protocol_whitelist": "file",
+                "format_whitelist": _CONTAINERS,
+                "codec_whitelist": ",".join(sorted(_DECODERS)),
+            },
+        )
+    except _BROKEN as error:
+        if isinstance(error, FFmpegError) and error.errno == errno.ENOMEM:
+            raise MediaCrashed(f"{path.name} needs more memory than one media process may use.") from None
+        raise _unopenable(path, error) from None
 
 
 def _unopenable(path: Path, error: Exception) -> MediaDamaged | NotAVideo:

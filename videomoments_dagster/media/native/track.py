@@ -39,22 +39,29 @@ def open_track(source: Source, output: OutputContainer, reach: Range) -> Track |
 class AudioCopy:
     """Copies the packets that are heard in the range.
 
-    The first may begin up to one packet early: the file's edit list starts playing in its middle, so that picture and
-    sound agree to the sample. What it begins early is left out at the end, or the file would count as longer.
+    One packet before them goes along, because a decoder needs it to give the first one at full strength. The file's
+    edit list starts playing after it, so that picture and sound agree to the sample. What lies before the start is
+    left out at the end: old readers count it into the length of the file.
     """
 
     def __init__(self, source: Source, output: OutputContainer, reach: Range) -> None:
         assert source.audio is not None  # noqa: S101  # open_track
         self._source, self._output, self._reach = source, output, reach
         self._stream = output.add_stream_from_template(source.audio)
+        self._before: tuple[Packet, tuple[float, float]] | None = None
         self._late: list[tuple[Packet, float]] = []
         self._early_seconds: float | None = None
 
     def add(self, packet: Packet, span: tuple[float, float]) -> None:
-        if span[1] <= self._reach.start_seconds + _SAME_SECONDS or packet.is_discard:
+        if span[1] <= self._reach.start_seconds + _SAME_SECONDS:
+            self._before = (packet, span)
             return
         if self._early_seconds is None:
-            self._early_seconds = max(0.0, self._reach.start_seconds - span[0])
+            first = span[0]
+            if self._before is not None and first - self._before[1][1] < _SAME_SECONDS:
+                first = self._before[1][0]
+                self._write(self._before[0])
+            self._early_seconds = max(0.0, self._reach.start_seconds - first)
         if span[1] <= self._reach.end_seconds - self._early_seconds:
             self._write(packet)
         else:
