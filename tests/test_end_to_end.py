@@ -1,0 +1,198 @@
+"""One whole platform, as a user has it: started by the command line, driven over HTTP, run by the real daemon."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+import pytest
+import requests
+
+from tests.media.make import Drawing, draw
+from tests.web import Web, serving
+from videomoments_dagster.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Platform:
+    home: Path
+    environment: dict[str, str]
+    web: Web
+    video: Path
+
+    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("videomoments")), *arguments],
+            env=self.environment, capture_output=True, text=True, check=False, timeout=180,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.command(*arguments, "--json").stdout)
+
+    @property
+    def connections(self) -> dict[str, Any]:
+        return json.loads((self.home / "connections.json").read_text())
+
+    def url(self, name: str) -> str:
+        """A video of its own for every test, so that no test meets another's."""
+        return self.web.serve_file(f"/{name}.mp4", self.video)
+
+    def dagster(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        url = self.connections["dagster_database_url"].replace("+psycopg2", "")
+        with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return cursor.fetchall()
+
+    def runs_of(self, request_id: str) -> list[str]:
+        """Statuses of the Dagster runs of one request."""
+        rows = self.dagster(
+            "SELECT r.status FROM runs r JOIN run_tags t ON t.run_id = r.run_id"
+            " WHERE t.key = 'videomoments/request_id' AND t.value = %s", request_id,
+        )  # fmt: skip
+        return [status for (status,) in rows]
+
+    def graphql(self, query: str, variables: dict[str, Any]) -> Any:
+        answer = requests.post(
+            self.connections["dagster_url"] + "/graphql", json={"query": query, "variables": variables}, timeout=60
+        ).json()
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    home = tmp_path_factory.mktemp("platform")
+    names = {str(field.alias) for field in Settings.model_fields.values()}
+    environment = {key: value for key, value in os.environ.items() if key not in names}
+    environment |= {"VIDEOMOMENTS_HOME": str(home), "VIDEOMOMENTS_ALLOW_PRIVATE_URLS": "1"}
+    video = draw(tmp_path_factory.mktemp("video") / "short.mp4", Drawing(seconds=4))
+    with serving() as web:
+        platform = Platform(home, environment, web, video)
+        platform.command("up", "--detach")
+        try:
+            yield platform
+        finally:
+            platform.command("down")
+
+
+def test_a_url_goes_through_every_stage_and_ends_honestly_without_moments(platform: Platform) -> None:
+    done = platform.command("submit", platform.url("tone"), "--title", "A tone", "--wait")
+    assert "THUMBNAILS" in done.stderr and "has no moments" in done.stdout
+    status = platform.json("status", "tone")
+    assert (status["status"], {stage["status"] for stage in status["stages"]}) == ("completed", {"completed"})
+    assert status["reason"]
+    assert platform.runs_of(status["request_id"]) == ["SUCCESS"]
+    api = platform.connections["api_url"]
+    [run] = requests.get(f"{api}/api/pipeline/tone/history", timeout=10).json()["items"]
+    assert (run["status"], run["pipeline_type"], run["total_moments_generated"]) == ("completed", "full", 0)
+    again = platform.command("submit", platform.url("tone"))
+    assert "has been processed" in again.stderr
+    assert platform.web.hits["/tone.mp4"] == 1
+
+
+def test_a_wrong_url_fails_by_name_and_does_not_hold_up_the_next(platform: Platform) -> None:
+    bad = platform.command("submit", platform.web.url + "/nowhere.mp4", check=False)
+    good = platform.command("submit", platform.url("next"), "--wait")
+    assert bad.returncode == 0 and good.returncode == 0
+    failed = platform.command("submit", platform.web.url + "/nowhere-else.mp4", "--wait", check=False)
+    assert failed.returncode == 1
+    assert "VIDEO_DOWNLOAD" in failed.stderr and "Traceback" not in failed.stderr
+    error = platform.json("status", "nowhere-else")["error"]
+    assert (error["stage"], error["code"], error["retryable"]) == ("VIDEO_DOWNLOAD", "source_not_found", False)
+    assert set(error) == {"stage", "code", "message", "hint", "retryable"}
+
+
+def test_a_daemon_killed_while_requests_come_in_loses_none_and_runs_none_twice(platform: Platform) -> None:
+    """kill -9 between the read of the stream and the submission of the runs, as near as can be aimed from outside."""
+    submitted = [platform.json("submit", platform.url(f"kill-{n}")) for n in range(2)]
+    [daemon] = [p for p in psutil.process_iter() if _is_daemon(p, platform.home)]
+    os.kill(daemon.pid, signal.SIGKILL)
+    submitted.append(platform.json("submit", platform.url("kill-2")))
+    for request in submitted:
+        status = _until_ended(platform, request["video_id"])
+        assert status["status"] == "completed"
+        assert platform.runs_of(request["request_id"]) == ["SUCCESS"]
+        assert platform.web.hits[f"/{request['video_id']}.mp4"] == 1
+
+
+def test_the_dagster_ui_materializes_and_backfills_without_run_config(platform: Platform) -> None:
+    """What the buttons of the UI send: assets, partitions, and nothing else."""
+    for name in ("ui-1", "ui-2"):
+        platform.command("submit", platform.url(name), "--wait")
+    launched = platform.graphql(
+        "mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p)"
+        " { __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }",
+        {
+            "p": {
+                "partitionNames": ["ui-1", "ui-2"],
+                "assetSelection": [{"path": [asset]} for asset in ("moments", "clips", "thumbnails")],
+            }
+        },
+    )["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+    api = platform.connections["api_url"]
+    for name in ("ui-1", "ui-2"):
+        _wait(lambda name=name: len(_history(api, name)) == 2)
+        newest = _history(api, name)[0]
+        assert (newest["status"], newest["pipeline_type"]) == ("completed", "moments_only")
+
+
+def test_checks_run_from_the_command_line_and_find_a_lost_object(platform: Platform) -> None:
+    platform.command("submit", platform.url("checked"), "--wait")
+    outcomes = platform.json("check", "checked")
+    assert len(outcomes) == 10 and all(outcome["passed"] for outcome in outcomes)
+    (platform.home / "objects" / "thumbnails" / "checked" / "checked.jpg").unlink()
+    broken = platform.command("check", "checked", "--json", check=False)
+    assert broken.returncode == 1
+    faults = {outcome["check"] for outcome in json.loads(broken.stdout) if not outcome["passed"]}
+    assert faults == {"thumbnails_decode", "rows_and_objects_agree"}
+
+
+def test_a_deleted_video_is_gone_everywhere(platform: Platform) -> None:
+    platform.command("submit", platform.url("gone"), "--wait")
+    platform.command("delete", "gone")
+    assert "gone" not in [video["id"] for video in platform.json("list")]
+    assert [path for path in (platform.home / "objects").rglob("*gone*") if path.is_file()] == []
+    _wait(lambda: not platform.dagster("SELECT 1 FROM dynamic_partitions WHERE partition = %s", "gone"))
+    again = platform.command("delete", "gone", check=False)
+    assert again.returncode == 1 and "gone" in again.stderr
+
+
+def _is_daemon(process: psutil.Process, home: Path) -> bool:
+    try:
+        command = process.cmdline()
+        return "dagster._daemon" in " ".join(command) and process.environ().get("VIDEOMOMENTS_HOME") == str(home)
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        return False
+
+
+def _history(api: str, video: str) -> list[dict[str, Any]]:
+    runs = requests.get(f"{api}/api/pipeline/{video}/history", timeout=10).json()["items"]
+    return [run for run in runs if run["status"] != "running"]
+
+
+def _until_ended(platform: Platform, video: str) -> dict[str, Any]:
+    ended = {"completed", "failed", "partial", "cancelled"}
+    _wait(lambda: platform.json("status", video)["status"] in ended)
+    return platform.json("status", video)
+
+
+def _wait(condition: Any, seconds: float = 120) -> None:
+    """Poll what lives in another process and sends no event."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.5)
