@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,21 @@ SERVICES = "--no-dagster"
 
 
 @pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Platform]:
-    platform = Platform(tmp_path / "home")
-    yield platform
-    platform.run("down")
+def make_platform(tmp_path: Path) -> Iterator[Callable[..., Platform]]:
+    """Platforms in directories of their own; stopped at the end, whatever became of the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str = "home", **configured: str) -> Platform:
+            platform = Platform(tmp_path / name, **configured)
+            stack.callback(platform.run, "down")
+            return platform
+
+        yield make
+
+
+@pytest.fixture
+def platform(make_platform: Callable[..., Platform]) -> Platform:
+    return make_platform()
 
 
 def _one(url: str, statement: str) -> object:
@@ -117,8 +128,8 @@ def test_after_kill_9_of_the_supervisor_nothing_is_lost_and_nothing_doubled(plat
     platform.down()
 
 
-def test_two_platforms_side_by_side(tmp_path: Path) -> None:
-    one, other = Platform(tmp_path / "one"), Platform(tmp_path / "other")
+def test_two_platforms_side_by_side(make_platform: Callable[..., Platform]) -> None:
+    one, other = make_platform("one"), make_platform("other")
     first, second = one.up(SERVICES), other.up(SERVICES)
     for key in ("database_url", "redis_url", "api_url"):
         assert first[key] != second[key]
@@ -128,13 +139,13 @@ def test_two_platforms_side_by_side(tmp_path: Path) -> None:
 
 
 def test_what_is_configured_is_used_and_nothing_is_started_for_it(
-    tmp_path: Path, postgres: EmbeddedPostgres, redis_url: str
+    make_platform: Callable[..., Platform], postgres: EmbeddedPostgres, redis_url: str
 ) -> None:
     database = "configured_elsewhere"
     with contextlib.closing(connect(postgres.database_url("postgres"))) as connection:
         connection.cursor().execute(f"CREATE DATABASE {database}")
     url = postgres.database_url(database)
-    platform = Platform(tmp_path / "home", DATABASE_URL=url.replace("+psycopg2", ""), REDIS_URL=redis_url)
+    platform = make_platform(DATABASE_URL=url.replace("+psycopg2", ""), REDIS_URL=redis_url)
     connections = platform.up(SERVICES)
     assert set(connections["children"]) == {"API"}
     assert connections["redis_url"] == redis_url

@@ -12,6 +12,16 @@ from videomoments_dagster.stack.detached import start_detached
 from videomoments_dagster.stack.home import Home
 from videomoments_dagster.stack.supervisor import Event, Supervisor
 
+_EXPORTED = (
+    "VIDEOMOMENTS_HOME",
+    "DATABASE_URL",
+    "DAGSTER_DATABASE_URL",
+    "REDIS_URL",
+    "DAGSTER_HOME",
+    "VIDEOMOMENTS_MAX_CONCURRENT_RUNS",
+)
+"""What the clients of the services read. Not the ports: set in a shell, they would be an order at the next start."""
+
 
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when it is ready; `down` stops it")] = False,
@@ -57,7 +67,8 @@ def env(
         raise ServiceUnavailable(
             f"No platform runs in {home.path}.", hint="Start it with `videomoments up --detach` (or `make up`)."
         )
-    variables = running["environment"] | {"VIDEOMOMENTS_API_URL": running["api_url"]}
+    variables = {name: running["environment"][name] for name in _EXPORTED}
+    variables["VIDEOMOMENTS_API_URL"] = running["api_url"]
     if running["dagster_url"]:
         variables["VIDEOMOMENTS_DAGSTER_URL"] = running["dagster_url"]
     for name in ("DATABASE_URL", "DAGSTER_DATABASE_URL"):  # as psql reads it; the settings write the driver out

@@ -205,11 +205,15 @@ class _Daemon(Program):
 
 
 class _DagsterStorage(Program):
-    """Dagster's tables and pool limits. When the tables are there already, nobody needs to wait for it."""
+    """Dagster's tables and pool limits, and runs that an earlier platform left behind.
+
+    When the tables are there already, nobody needs to wait for it.
+    """
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(STORAGE, [], log=_log(plan, STORAGE), environment=plan.environment)
         self._plan = plan
+        self._started = probes.now()
 
     def begin(self) -> None:
         url = self._plan.dagster_database_url
@@ -217,7 +221,8 @@ class _DagsterStorage(Program):
         self._current = made and probes.dagster_schema_is_current(url)
         start = "import runpy; runpy.run_module('videomoments_dagster.defs.startup', run_name='__main__')"
         migrate = "from dagster import DagsterInstance as I; i = I.get(); i.upgrade(); i.dispose(); "
-        self.argv = [sys.executable, "-c", start if self._current or not made else migrate + start]
+        code = start if self._current or not made else migrate + start
+        self.argv = [sys.executable, "-c", code, str(self._started.timestamp())]
         self.satisfied_early = self._current
         super().begin()
 
