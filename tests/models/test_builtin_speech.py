@@ -63,9 +63,9 @@ def test_the_registry_hands_it_out() -> None:
     assert registry.speech("builtin_speech").key == "builtin_speech"
 
 
-def test_nine_of_ten_words_are_right(heard_topic: Transcript) -> None:
+def test_at_least_seventeen_of_twenty_words_are_right(heard_topic: Transcript) -> None:
     true = [word.strip(".,").lower() for word in TOPIC["text"].split()]
-    assert word_error_rate(true, [word.text for word in heard_topic.words]) < 0.1
+    assert word_error_rate(true, [word.text for word in heard_topic.words]) < 0.15
 
 
 def test_words_are_in_order_apart_and_inside_the_file(heard_topic: Transcript) -> None:
@@ -95,7 +95,7 @@ def test_sentences_hold_all_the_words_and_make_the_text(heard_topic: Transcript)
 @pytest.mark.slow
 def test_the_whole_talk_is_understood(tmp_path: Path) -> None:
     heard = _hear(write_wav(tmp_path / "talk.wav", talk()))
-    assert word_error_rate(TRUTH["words"], [word.text for word in heard.words]) < 0.08
+    assert word_error_rate(TRUTH["words"], [word.text for word in heard.words]) < 0.12
     starts = np.array([word.start_ms / 1000 for word in heard.words])
     errors = [np.abs(starts - sentence["start_time"]).min() for sentence in SENTENCES]
     assert np.median(errors) < 0.05
