@@ -20,7 +20,9 @@ def test_import_contracts_are_kept() -> None:
     assert "0 broken" in report.stdout
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if ROOT / "db" not in p.parents], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if ROOT / "db" not in p.parents], ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_sql_is_built_in_db_queries_only(path: Path) -> None:
     """`stack` creates databases before any exists and speaks to the server itself; it imports no SQLAlchemy either."""
     for node in ast.walk(ast.parse(path.read_text())):

@@ -1,16 +1,13 @@
-"""Settings: their names, their defaults, and that the README lists them all."""
+"""Settings: their names, their defaults."""
 
 import json
 import multiprocessing
-import re
 from pathlib import Path
 
 import pytest
 
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.settings import Settings, get_settings, with_driver
-
-README = Path(__file__).parent.parent / "README.md"
 
 
 def test_a_users_home_is_not_the_platforms_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,15 +66,3 @@ def test_processes_that_race_for_the_signing_key_get_the_same_one(home: Path) ->
     assert len(set(keys)) == 1
     assert (home / "signing.key").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in home.iterdir()] == ["signing.key"]
-
-
-def test_the_readme_lists_every_setting_with_its_default() -> None:
-    listed = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", README.read_text(), re.MULTILINE))
-    assert set(listed) == {str(field.alias) for field in Settings.model_fields.values()}
-
-
-def test_the_readme_lists_every_command() -> None:
-    from videomoments_dagster.cli.main import COMMANDS
-
-    text = README.read_text()
-    assert [name for name in COMMANDS if f"`{name}" not in text and f"videomoments {name}" not in text] == []

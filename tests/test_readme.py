@@ -1,0 +1,35 @@
+"""The README is what people trust first: what it lists must be what there is."""
+
+import re
+from pathlib import Path
+
+from videomoments_dagster.cli.main import COMMANDS
+from videomoments_dagster.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_setting_is_listed_with_its_default() -> None:
+    listed = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", README, re.MULTILINE))
+    fields = {str(field.alias): field for field in Settings.model_fields.values()}
+    assert set(listed) == set(fields)
+    for alias, field in fields.items():
+        if alias != "VIDEOMOMENTS_SPEECH_PROCESSES":  # the number of cores
+            assert listed[alias] == ("" if field.default is None else str(field.default)), alias
+
+
+def test_every_command_is_listed() -> None:
+    assert [name for name in COMMANDS if f"`{name}" not in README and f"videomoments {name}" not in README] == []
+
+
+def test_continuous_integration_runs_exactly_the_two_commands() -> None:
+    [block] = re.findall(r"## Two commands.*?```sh\n(.*?)```", README, re.DOTALL)
+    promised = [line.split("#")[0].strip() for line in block.splitlines()]
+    run = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")]
+    assert promised == run == ["make demo", "make test"]
+
+
+def test_the_picture_and_every_linked_file_is_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links and [link for link in links if not (ROOT / link).exists()] == []
