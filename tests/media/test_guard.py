@@ -1,15 +1,26 @@
 """The address guard: URLs refused before anything is asked, addresses refused where the connection is made."""
 
+import http.server
 import ipaddress
 import socket
-from collections.abc import Callable
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.web import serving
-from videomoments_dagster.errors import AddressRefused
+from videomoments_dagster.errors import AddressRefused, SourceError
+from videomoments_dagster.media.fetch import fetch
 from videomoments_dagster.media.guard import GuardedSession, is_public, validate_url
+from videomoments_dagster.settings import get_settings
 
 Resolver = Callable[..., list[tuple[object, ...]]]
 
@@ -173,9 +184,78 @@ def test_proxies_and_netrc_of_the_environment_are_not_used(monkeypatch: pytest.M
 
 
 def test_aborting_ends_a_request_that_hangs() -> None:
-    import threading
-
     with socket.create_server(("127.0.0.1", 0)) as silent, GuardedSession(allow_private=True) as session:
         threading.Timer(0.2, session.abort).start()
         with pytest.raises(requests.exceptions.ConnectionError):
             session.get(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout=20)
+
+
+class _QuietServer(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that refuses the certificate is what the test wants."""
+
+
+@pytest.fixture(scope="module")
+def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    """A TLS server whose certificate is for `video.example`, signed by itself: its port and the certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "video.example")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("video.example")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    plain = serialization.NoEncryption()
+    file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    server = _QuietServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield server.server_port, file
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_tls_is_verified_for_the_name_although_the_connection_goes_to_an_address(
+    monkeypatch: pytest.MonkeyPatch, tls_server: tuple[int, Path]
+) -> None:
+    port, certificate = tls_server
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, *_, **__: _answers("127.0.0.1")(host, port))
+    with GuardedSession(allow_private=True) as session:
+        session.verify = str(certificate)
+        assert session.head(f"https://video.example:{port}/", timeout=5).status_code == 200
+        with pytest.raises(requests.exceptions.SSLError):
+            session.head(f"https://other.example:{port}/", timeout=5)
+
+
+def test_a_certificate_nobody_vouches_for_is_refused_and_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tls_server: tuple[int, Path], tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def resolve(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        return _answers("127.0.0.1")(host, port)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    settings = get_settings().model_copy(update={"allow_private_urls": True})
+    with pytest.raises(SourceError, match="certificate") as caught:
+        fetch(f"https://video.example:{tls_server[0]}/a.mp4", tmp_path / "a.mp4", settings=settings)
+    assert not caught.value.retryable
+    assert asked == ["video.example"]
+    assert not (tmp_path / "a.mp4").exists()

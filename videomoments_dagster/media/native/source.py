@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
 from av.audio.frame import AudioFrame
@@ -35,6 +36,8 @@ _AUDIO_DECODERS = (
     "adpcm_ms,adpcm_ima_wav,adpcm_ima_qt"
 )
 _DECODERS = frozenset((_VIDEO_DECODERS + "," + _AUDIO_DECODERS).split(","))
+# Tags that are not UTF-8: before its version 19 PyAV refuses the whole file unless told otherwise
+_TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 _LARGEST_PIXELS = 16384 * 8704  # 16K; a larger declared picture is an attack or a broken header
 _SAME_SECONDS = 0.001
 _BROKEN = (FFmpegError, ValueError, EOFError)
@@ -193,7 +196,7 @@ def _open_container(path: Path) -> InputContainer:
     try:
         return av.open(
             f"file:{path}",
-            metadata_errors="replace",
+            **_TOLERANT,
             container_options={
                 "protocol_whitelist": "file",
                 "format_whitelist": _CONTAINERS,

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from statistics import pstdev
 from typing import Any
 
 import av
-import numpy as np
 from av.codec.context import CodecContext
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
@@ -25,6 +25,7 @@ _LOOK_AHEAD_SECONDS = 3.0
 _LOOK_EVERY_SECONDS = 0.2
 _BLANK_DEVIATION = 2.5  # of luma at 64x36, 0..255: a flat frame lies below, a line of text on a flat ground above
 _SAME_SECONDS = 0.001
+_SMALL_WIDTH, _SMALL_HEIGHT = 64, 36
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
 
@@ -112,7 +113,11 @@ def _frames(source: Source, from_seconds: float) -> Iterator[VideoFrame]:
 
 
 def _contrast(frame: VideoFrame) -> float:
-    return float(np.std(frame.reformat(64, 36, "gray").to_ndarray()))
+    """Standard deviation of luma in a small copy, 0..127. Plain Python: numpy would cost each child its import."""
+    plane = frame.reformat(_SMALL_WIDTH, _SMALL_HEIGHT, "gray").planes[0]
+    rows, pitch = bytes(plane), plane.line_size
+    luma = b"".join(rows[y * pitch : y * pitch + _SMALL_WIDTH] for y in range(_SMALL_HEIGHT))
+    return pstdev(luma)
 
 
 def _even(length: Fraction | float) -> int:
