@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,24 @@ def test_what_is_configured_is_used_and_nothing_is_started_for_it(
     assert _one(f"{url}_dagster", "SELECT current_database()") == f"{database}_dagster"
     assert _health(connections["api_url"]) == 200
     platform.down()
+
+
+def test_of_two_that_start_at_once_one_wins_and_the_other_says_why(platform: Platform) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: platform.run("up", "--detach", SERVICES), range(2)))
+    assert sorted(done.returncode for done in both) == [0, 1]
+    assert any("it is just starting or stopping" in done.stderr for done in both)
+    assert len(marked(platform.home)) == 1, "the API"
+    platform.down()
+
+
+def test_a_second_interrupt_does_not_wait(platform: Platform) -> None:
+    """The first asks PostgreSQL and an API with an open connection to finish; the second kills what is left."""
+    with platform.watched(SERVICES) as watched:
+        for _ in range(2):
+            watched.process.send_signal(signal.SIGINT)
+    assert not (platform.home / "connections.json").exists()
+    assert platform.up(SERVICES)
 
 
 @pytest.mark.parametrize(

@@ -170,8 +170,11 @@ def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> Non
 
 
 def test_a_server_that_is_still_there_is_stopped_before_the_next_starts(tmp_path: Path) -> None:
-    with _started_elsewhere(tmp_path / "server") as (_, url, pid):
-        server = EmbeddedPostgres(tmp_path / "server", fast=True)
+    """Found by its working directory, whose real name need not be the one we were given."""
+    (tmp_path / "link").symlink_to(tmp_path / "place", target_is_directory=True)
+    (tmp_path / "place").mkdir()
+    with _started_elsewhere(tmp_path / "link" / "server") as (_, url, pid):
+        server = EmbeddedPostgres(tmp_path / "link" / "server", fast=True)
         assert server.start() == url
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
         server.stop()

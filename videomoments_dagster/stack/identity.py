@@ -35,7 +35,7 @@ class Identity:
         if directory.stat().st_uid == uid:
             return
         try:
-            for path in (directory, *directory.rglob("*")):
+            for path in (*directory.rglob("*"), directory):  # itself last: it tells whether all is done
                 os.chown(path, uid, gid, follow_symlinks=False)
         except PermissionError:
             raise ServiceUnavailable(

@@ -246,9 +246,12 @@ def _workspace(plan: Plan) -> Path:
 def _choose_ports(plan: Plan) -> dict[str, int]:
     """The ports of last time when free, else the usual ones, else any. One set by the user is an order."""
     settings, kept = plan.settings, read_json(plan.home.ports)
-    wanted = {"api": ("backend_port", settings.backend_host), "code": (None, "127.0.0.1")}
-    wanted["dagster"] = ("dagster_port", "127.0.0.1")
+    wanted = {"api": ("backend_port", settings.backend_host)}
     chosen: dict[str, int] = {}
+    if plan.with_dagster:
+        wanted |= {"dagster": ("dagster_port", "127.0.0.1"), "code": (None, "127.0.0.1")}
+    else:
+        chosen["dagster"] = settings.dagster_port  # of the user's own `dagster dev`
     for name, (setting, host) in wanted.items():
         usual = int(getattr(settings, setting)) if setting else 0
         if setting in settings.model_fields_set and usual:
@@ -266,7 +269,7 @@ def _choose_ports(plan: Plan) -> dict[str, int]:
         if usual and chosen[name] not in {usual, last}:
             by = ports.holder(usual) or "another program"
             plan.notes.append(f"Port {usual} is taken by {by}: using {chosen[name]} instead.")
-    write_private_json(plan.home.ports, chosen)
+    write_private_json(plan.home.ports, kept | chosen)
     return chosen
 
 

@@ -21,9 +21,10 @@ _GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess)
 def holders(directory: Path) -> list[psutil.Process]:
     """Live processes whose working directory is `directory`: a PostgreSQL server and each of its backends."""
     found = []
+    real = str(directory.resolve())
     for process in psutil.process_iter():
         try:
-            if process.cwd() == str(directory) and process.status() != psutil.STATUS_ZOMBIE:
+            if process.cwd() == real and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except _GONE:
             continue

@@ -126,7 +126,8 @@ class Supervisor:
                 watched.ready_once = True
                 watched.enter(_State.READY)
                 return True
-            if ended or time.monotonic() - watched.since > START_SECONDS:
+            late = time.monotonic() - watched.since > START_SECONDS and not child.once
+            if ended or late:
                 self._fallen(watched)
         elif watched.state is _State.READY:
             if not child.once and child.process is not None and child.process.poll() is not None:
