@@ -88,34 +88,46 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             platform.command("down")
 
 
-def test_a_url_goes_through_every_stage_and_ends_honestly_without_moments(platform: Platform) -> None:
-    done = platform.command("submit", platform.url("tone"), "--title", "A tone", "--wait")
-    assert "THUMBNAILS" in done.stderr and "has no moments" in done.stdout
-    status = platform.json("status", "tone")
+@pytest.fixture(scope="module")
+def library(platform: Platform) -> dict[str, dict[str, Any]]:
+    """Five requests at once, of which one can only fail; by name, with the status they ended in."""
+    names = ("tone", "one", "two", "checked")
+    submitted = {name: platform.json("submit", platform.url(name), "--title", name) for name in names}
+    submitted["nowhere"] = platform.json("submit", platform.web.url + "/nowhere.mp4")
+    return {
+        name: {**_until_ended(platform, name), "request_id": request["request_id"]}
+        for name, request in submitted.items()
+    }
+
+
+def test_a_url_goes_through_every_stage_and_ends_honestly_without_moments(platform: Platform, library) -> None:
+    status = library["tone"]
     assert (status["status"], {stage["status"] for stage in status["stages"]}) == ("completed", {"completed"})
     assert status["reason"]
     assert platform.runs_of(status["request_id"]) == ["SUCCESS"]
     api = platform.connections["api_url"]
-    [run] = requests.get(f"{api}/api/pipeline/tone/history", timeout=10).json()["items"]
-    assert (run["status"], run["pipeline_type"], run["total_moments_generated"]) == ("completed", "full", 0)
-    again = platform.command("submit", platform.url("tone"))
+    [run] = [run for run in _history(api, "tone") if run["pipeline_type"] == "full"]
+    assert (run["status"], run["total_moments_generated"]) == ("completed", 0)
+    again = platform.command("submit", platform.web.url + "/tone.mp4")
     assert "has been processed" in again.stderr
     assert platform.web.hits["/tone.mp4"] == 1
 
 
-def test_a_wrong_url_fails_by_name_and_does_not_hold_up_the_next(platform: Platform) -> None:
-    bad = platform.command("submit", platform.web.url + "/nowhere.mp4", check=False)
-    good = platform.command("submit", platform.url("next"), "--wait")
-    assert bad.returncode == 0 and good.returncode == 0
-    failed = platform.command("submit", platform.web.url + "/nowhere-else.mp4", "--wait", check=False)
-    assert failed.returncode == 1
-    assert "VIDEO_DOWNLOAD" in failed.stderr and "Traceback" not in failed.stderr
-    error = platform.json("status", "nowhere-else")["error"]
+def test_a_wrong_url_fails_by_name_and_does_not_hold_up_the_others(platform: Platform, library) -> None:
+    assert {name: status["status"] for name, status in library.items()} == {
+        "tone": "completed", "one": "completed", "two": "completed", "checked": "completed", "nowhere": "failed",
+    }  # fmt: skip
+    error = library["nowhere"]["error"]
     assert (error["stage"], error["code"], error["retryable"]) == ("VIDEO_DOWNLOAD", "source_not_found", False)
     assert set(error) == {"stage", "code", "message", "hint", "retryable"}
+    [run] = _history(platform.connections["api_url"], "nowhere")
+    assert (run["status"], run["error_stage"]) == ("failed", "VIDEO_DOWNLOAD")
+    waited = platform.command("submit", platform.web.url + "/nowhere.mp4", "--wait", check=False)
+    assert waited.returncode == 1
+    assert "VIDEO_DOWNLOAD" in waited.stderr and "Traceback" not in waited.stderr
 
 
-def test_a_daemon_killed_while_requests_come_in_loses_none_and_runs_none_twice(platform: Platform) -> None:
+def test_a_daemon_killed_while_requests_come_in_loses_none_and_runs_none_twice(platform: Platform, library) -> None:
     """kill -9 between the read of the stream and the submission of the runs, as near as can be aimed from outside."""
     submitted = [platform.json("submit", platform.url(f"kill-{n}")) for n in range(2)]
     [daemon] = [p for p in psutil.process_iter() if _is_daemon(p, platform.home)]
@@ -128,30 +140,27 @@ def test_a_daemon_killed_while_requests_come_in_loses_none_and_runs_none_twice(p
         assert platform.web.hits[f"/{request['video_id']}.mp4"] == 1
 
 
-def test_the_dagster_ui_materializes_and_backfills_without_run_config(platform: Platform) -> None:
+def test_the_dagster_ui_materializes_and_backfills_without_run_config(platform: Platform, library) -> None:
     """What the buttons of the UI send: assets, partitions, and nothing else."""
-    for name in ("ui-1", "ui-2"):
-        platform.command("submit", platform.url(name), "--wait")
     launched = platform.graphql(
         "mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p)"
         " { __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }",
         {
             "p": {
-                "partitionNames": ["ui-1", "ui-2"],
+                "partitionNames": ["one", "two"],
                 "assetSelection": [{"path": [asset]} for asset in ("moments", "clips", "thumbnails")],
             }
         },
     )["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
     api = platform.connections["api_url"]
-    for name in ("ui-1", "ui-2"):
+    for name in ("one", "two"):
         _wait(lambda name=name: len(_history(api, name)) == 2)
         newest = _history(api, name)[0]
         assert (newest["status"], newest["pipeline_type"]) == ("completed", "moments_only")
 
 
-def test_checks_run_from_the_command_line_and_find_a_lost_object(platform: Platform) -> None:
-    platform.command("submit", platform.url("checked"), "--wait")
+def test_checks_run_from_the_command_line_and_find_a_lost_object(platform: Platform, library) -> None:
     outcomes = platform.json("check", "checked")
     assert len(outcomes) == 10 and all(outcome["passed"] for outcome in outcomes)
     (platform.home / "objects" / "thumbnails" / "checked" / "checked.jpg").unlink()
@@ -159,9 +168,12 @@ def test_checks_run_from_the_command_line_and_find_a_lost_object(platform: Platf
     assert broken.returncode == 1
     faults = {outcome["check"] for outcome in json.loads(broken.stdout) if not outcome["passed"]}
     assert faults == {"thumbnails_decode", "rows_and_objects_agree"}
+    again = platform.command("run", "checked", "--type", "moments_only", "--wait")
+    assert "Started checked" in again.stderr
+    assert all(outcome["passed"] for outcome in platform.json("check", "checked"))
 
 
-def test_a_deleted_video_is_gone_everywhere(platform: Platform) -> None:
+def test_a_deleted_video_is_gone_everywhere(platform: Platform, library) -> None:
     platform.command("submit", platform.url("gone"), "--wait")
     platform.command("delete", "gone")
     assert "gone" not in [video["id"] for video in platform.json("list")]

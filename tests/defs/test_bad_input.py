@@ -1,6 +1,7 @@
 """What bad input gets: a typed error where people look, and no half-written row, object or file."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -12,8 +13,10 @@ from tests.defs.pipeline import execute, failure_of, submit
 from tests.media.make import Drawing, draw
 from tests.web import Web, serving
 from videomoments_dagster.definitions import build_definitions
+from videomoments_dagster.defs.assets import video as video_module
 from videomoments_dagster.defs.policies import NO_RUN_RETRY_TAG
 from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.media.fetch import fetch
 from videomoments_dagster.requests.status import LiveStatus
 from videomoments_dagster.settings import get_settings
 from videomoments_dagster.storage import names
@@ -29,6 +32,7 @@ def web() -> Iterator[Web]:
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries of transient faults wait seconds in production; here their number counts, not their pauses."""
     monkeypatch.setattr("dagster._core.definitions.policy.RetryPolicy.calculate_delay", lambda self, attempt: 0)
+    monkeypatch.setattr(video_module, "fetch", partial(fetch, retry_pause_seconds=0.01))
 
 
 def _nothing_left(platform: PlatformResource, video: str) -> None:
