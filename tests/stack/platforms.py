@@ -12,17 +12,21 @@ from typing import Any
 import psutil
 
 from videomoments_dagster.settings import Settings
-from videomoments_dagster.stack.files import read_json
+from videomoments_dagster.stack.files import read_json, write_private_json
+from videomoments_dagster.stack.ports import free_port
 from videomoments_dagster.stack.process_table import holders, marked
 
 _SETTINGS = {str(field.alias) for field in Settings.model_fields.values()}
 
 
 class Platform:
-    """Commands run with VIDEOMOMENTS_HOME set to `home`, and `configured` on top."""
+    """Commands run with VIDEOMOMENTS_HOME set to `home`, and `configured` on top. Unless `usual_ports`, it has ports of
+    its own from the start, so that another platform on this machine can't come between."""
 
-    def __init__(self, home: Path, **configured: str) -> None:
+    def __init__(self, home: Path, *, usual_ports: bool = False, **configured: str) -> None:
         self.home = home
+        if not usual_ports:
+            write_private_json(home / "ports.json", {"api": free_port(), "dagster": free_port()})
         clean = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
         self.environment = clean | {"VIDEOMOMENTS_HOME": str(home)} | configured
 

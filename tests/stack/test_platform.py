@@ -28,8 +28,8 @@ def make_platform(tmp_path: Path) -> Iterator[Callable[..., Platform]]:
     """Platforms in directories of their own; stopped at the end, whatever became of the test."""
     with contextlib.ExitStack() as stack:
 
-        def make(name: str = "home", **configured: str) -> Platform:
-            platform = Platform(tmp_path / name, **configured)
+        def make(name: str = "home", *, usual_ports: bool = False, **configured: str) -> Platform:
+            platform = Platform(tmp_path / name, usual_ports=usual_ports, **configured)
             stack.callback(platform.run, "down")
             return platform
 
@@ -200,7 +200,8 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error_that_names_who_has_i
     assert f"(pid {os.getpid()})" in failed.stderr
 
 
-def test_a_usual_port_that_is_taken_is_replaced_and_kept(platform: Platform) -> None:
+def test_a_usual_port_that_is_taken_is_replaced_and_kept(make_platform: Callable[..., Platform]) -> None:
+    platform = make_platform(usual_ports=True)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # somebody else may have it: just as good
             stack.enter_context(socket.create_server(("127.0.0.1", 7005)))
@@ -225,7 +226,7 @@ def test_a_part_that_does_not_start_is_shown_with_its_log_and_all_is_stopped(pla
 
 def test_a_data_directory_that_can_not_be_made_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    failed = Platform(tmp_path / "file" / "home").run("up", "--detach", SERVICES)
+    failed = Platform(tmp_path / "file" / "home", usual_ports=True).run("up", "--detach", SERVICES)
     assert failed.returncode == 1
     assert "Point VIDEOMOMENTS_HOME to a directory you can write." in failed.stderr
     assert "Traceback" not in failed.stderr
