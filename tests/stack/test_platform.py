@@ -15,7 +15,10 @@ import pytest
 import redis
 
 from tests.stack.platforms import Platform
+from videomoments_dagster.settings import Settings
 from videomoments_dagster.stack.files import read_json
+from videomoments_dagster.stack.home import Home
+from videomoments_dagster.stack.plan import make_plan
 from videomoments_dagster.stack.postgres import EmbeddedPostgres, connect
 from videomoments_dagster.stack.process_table import marked
 
@@ -200,17 +203,17 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error_that_names_who_has_i
     assert f"(pid {os.getpid()})" in failed.stderr
 
 
-def test_a_usual_port_that_is_taken_is_replaced_and_kept(make_platform: Callable[..., Platform]) -> None:
-    platform = make_platform(usual_ports=True)
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # somebody else may have it: just as good
-            stack.enter_context(socket.create_server(("127.0.0.1", 7005)))
-        done = platform.run("up", "--detach", SERVICES)
-        assert "Port 7005 is taken by" in done.stderr
-        chosen = platform.connections()["api_url"]
-        assert not chosen.endswith(":7005")
-        platform.down()
-    assert platform.up(SERVICES)["api_url"] == chosen
+def test_a_usual_port_that_is_taken_is_replaced_and_the_other_kept(home: Path) -> None:
+    """Nobody set the port: it is only the default of the settings."""
+    place = Home(home)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = Settings.model_construct(set(), home=home, backend_port=port)
+        plan = make_plan(settings, place, with_dagster=False)
+        assert plan.ports["api"] != port
+        assert [note.split(" by ")[0] for note in plan.notes] == [f"Port {port} is taken"]
+    again = make_plan(settings, place, with_dagster=False)
+    assert (again.ports, again.notes) == (plan.ports, [])
 
 
 def test_a_part_that_does_not_start_is_shown_with_its_log_and_all_is_stopped(platform: Platform) -> None:
