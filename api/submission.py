@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.orm import Session
-from videomoments_dagster.media.guard import validate_url
 
 from api.activity import refuse_if_active
 from api.services import Services
@@ -23,6 +22,7 @@ from videomoments_dagster.identifiers import (
     slug,
     validate_identifier,
 )
+from videomoments_dagster.media.guard import validate_url
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import STAGES_OF, PipelineType
 from videomoments_dagster.requests.stream import StartMessage
