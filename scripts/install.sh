@@ -13,7 +13,7 @@ python=$1 kind=$2 lock=requirements/$2.lock
 pip=(.venv/bin/python -m pip --disable-pip-version-check -q)
 if "${pip[@]}" install --require-hashes --only-binary :all: -r requirements/uv.lock 2>/dev/null; then
   export VIRTUAL_ENV=$PWD/.venv
-  .venv/bin/uv pip install -q --no-build --require-hashes -r "$lock"
+  .venv/bin/uv pip install -q --compile-bytecode --no-build --require-hashes -r "$lock"
   .venv/bin/uv pip install -q --no-deps --no-build-isolation -e .
 else
   "${pip[@]}" install --no-deps --only-binary :all: --require-hashes -r "$lock"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from videomoments_dagster.errors import ServiceUnavailable
+from videomoments_dagster.errors import InvalidConfig, ServiceUnavailable
 from videomoments_dagster.settings import Settings, get_settings, with_driver
 
 
@@ -66,3 +66,19 @@ def test_processes_that_race_for_the_signing_key_get_the_same_one(home: Path) ->
     assert len(set(keys)) == 1
     assert (home / "signing.key").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in home.iterdir()] == ["signing.key"]
+
+
+def test_a_wrong_variable_is_named_without_its_value(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKEND_PORT", "sevenoh5")
+    get_settings.cache_clear()
+    with pytest.raises(InvalidConfig) as caught:
+        get_settings()
+    assert "BACKEND_PORT" in caught.value.message and "sevenoh5" not in caught.value.message
+
+
+def test_clients_never_ask_a_stranger_on_the_default_port(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ServiceUnavailable):
+        get_settings().api_url  # noqa: B018  # the access raises
+    monkeypatch.setenv("VIDEOMOMENTS_PUBLIC_URL", "https://moments.example/")
+    get_settings.cache_clear()
+    assert get_settings().api_url == get_settings().public_url == "https://moments.example"

@@ -10,10 +10,10 @@ import secrets
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from videomoments_dagster.errors import ServiceUnavailable
+from videomoments_dagster.errors import InvalidConfig, ServiceUnavailable
 
 _DRIVER = "postgresql+psycopg2://"
 
@@ -92,6 +92,13 @@ class Settings(BaseSettings):
         "builtin_moments", alias="VIDEOMOMENTS_SCORING_MODEL", description="Model that scores moments"
     )
 
+    postgres_bin: Path | None = Field(
+        None,
+        alias="VIDEOMOMENTS_POSTGRES_BIN",
+        description="Directory of the embedded server's `postgres` and `initdb`",
+    )
+    debug: bool = Field(False, alias="VIDEOMOMENTS_DEBUG", description="Unexpected errors show where they come from")
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
@@ -122,12 +129,20 @@ class Settings(BaseSettings):
     @property
     def public_url(self) -> str:
         """Base URL under which users reach the API, without a trailing slash."""
-        if self.configured_public_url:
-            return self.configured_public_url.rstrip("/")
         try:
-            return self._embedded("api_url")
+            return self.api_url
         except ServiceUnavailable:
             return f"http://{self.backend_host}:{self.backend_port}"
+
+    @property
+    def api_url(self) -> str:
+        """The API that clients ask: the configured one or that of the platform in `home`, never a stranger's on the
+        default port. Raises ServiceUnavailable when there is neither."""
+        if self.configured_public_url:
+            return self.configured_public_url.rstrip("/")
+        if self.configured_database_url:
+            return f"http://{self.backend_host}:{self.backend_port}"
+        return self._embedded("api_url")
 
     @property
     def objects_directory(self) -> Path:
@@ -171,5 +186,10 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process. Tests clear the cache after they change the environment."""
-    return Settings()  # pyright: ignore[reportCallIssue]  # every field has a default
+    """The settings of this process; raises InvalidConfig naming each variable that is wrong. Tests clear the cache
+    after they change the environment."""
+    try:
+        return Settings()  # pyright: ignore[reportCallIssue]  # every field has a default
+    except ValidationError as error:
+        faults = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False))
+        raise InvalidConfig(f"The environment can't be used. {faults}.", hint="Correct or unset it.") from None

@@ -21,7 +21,7 @@ class Api:
     code, message and hint, or ServiceUnavailable when nobody answers."""
 
     def __init__(self, url: str | None = None) -> None:
-        self.url = (url or get_settings().public_url).rstrip("/")
+        self.url = (url or get_settings().api_url).rstrip("/")
         self._session = requests.Session()
         if urlsplit(self.url).hostname in {"localhost", "127.0.0.1", "::1"}:
             self._session.trust_env = False  # a proxy for the internet can't reach this machine's loopback

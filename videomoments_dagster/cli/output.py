@@ -1,7 +1,6 @@
 """What the commands have in common at the terminal: results on stdout, everything else on stderr, one way to fail."""
 
 import json
-import os
 import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -45,4 +44,9 @@ def fail(error: VideoMomentsError) -> typer.Exit:
 
 def debugging() -> bool:
     """Whether unexpected errors show where they come from."""
-    return os.environ.get("VIDEOMOMENTS_DEBUG", "") not in {"", "0"}
+    from videomoments_dagster.settings import get_settings  # pydantic: not for --help
+
+    try:
+        return get_settings().debug
+    except VideoMomentsError:
+        return False

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from videomoments_dagster.errors import ServiceUnavailable
+from videomoments_dagster.settings import get_settings
 
 POSTGRES_SETTING = "VIDEOMOMENTS_POSTGRES_BIN"
 OLDEST_POSTGRES = 15
@@ -30,9 +31,9 @@ class PostgresBinaries:
 @lru_cache(maxsize=1)
 def find_postgres() -> PostgresBinaries:
     """The first usable PostgreSQL. Raises ServiceUnavailable when there is none of version 15 or newer."""
-    configured = os.environ.get(POSTGRES_SETTING)
+    configured = get_settings().postgres_bin
     if configured:
-        found = _postgres_in(Path(configured))
+        found = _postgres_in(configured)
         if found is None:
             raise ServiceUnavailable(
                 f"{POSTGRES_SETTING}={configured} holds no PostgreSQL {OLDEST_POSTGRES} or newer.",
