@@ -5,6 +5,7 @@ It is a program and not a preexec_fn because those deadlock in threaded parents.
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
+_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP = 28, 1 << 2
 _CLONE_NEWUSER = 0x10000000
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 _CAPABILITY_VERSION = 0x20080522
@@ -57,6 +59,8 @@ def enter_namespace(uid: int) -> None:
 def become(uid: int, gid: int) -> None:
     """Be another user, but keep root's right to search directories: a home directory may be closed to others (0700)."""
     _call("prctl", _PR_SET_KEEPCAPS, 1)
+    with contextlib.suppress(OSError):  # PostgreSQL asks access(2), which forgets the right without this; some
+        _call("prctl", _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)  # containers forbid it
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
