@@ -67,12 +67,22 @@ def test_a_failed_run_is_recorded_with_its_typed_error_and_lets_the_video_go(
         assert PipelineLock(platform.redis).owner("bad") is None
 
 
-def test_a_run_that_dagster_will_retry_is_not_over(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
-    result = execute(platform, instance, "unknown")
+def test_of_a_run_that_dagster_will_retry_only_the_run_is_over(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    """The history of a video whose worker was killed once showed that run as running for ever."""
+    request_id = submit(platform, "unknown", None)
+    result = execute(platform, instance, "unknown", request_id=request_id)
     instance.add_run_tags(result.run_id, {WILL_RETRY_TAG: "true"})
     _tell_failure(result, platform, instance)
     [row] = _history(platform, "unknown")
-    assert row.status == "running"
+    assert (row.status, row.completed_at is not None) == ("failed", True)
+    with platform.database.read() as session:
+        request = request_queries.get(session, request_id)
+    assert request and request.state == "launched"
+    status = LiveStatus(platform.redis).read("unknown")
+    assert status and status.status == "running"
+    assert PipelineLock(platform.redis).owner("unknown") == request_id
 
 
 def test_a_cancelled_run_is_recorded_as_cancelled(platform: PlatformResource, instance: dg.DagsterInstance) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+from sqlalchemy.orm import Session
 
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
@@ -45,11 +46,15 @@ def run_cancelled(context: dg.RunStatusSensorContext, platform: PlatformResource
 
 @dg.run_failure_sensor(minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
 def run_failed(context: dg.RunFailureSensorContext, platform: PlatformResource) -> None:
-    """Records a failed run with its typed error; `partial` when its moments are there. One that is retried goes on."""
+    """Records a failed run with its typed error; `partial` when its moments are there. When Dagster retries it, only
+    the run has ended: its request, status and lock go on with the next one."""
     run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
-    if run.tags.get(WILL_RETRY_TAG) == "true":
-        return
     error = _typed_error(context)
+    if run.tags.get(WILL_RETRY_TAG) == "true":
+        if video := _video_of(run):
+            with platform.database.session() as session:
+                _record(context, session, video, "failed", error)
+        return
     finished = {
         record.event_log_entry.step_key
         for record in context.instance.get_records_for_run(
@@ -63,22 +68,11 @@ def _finish(
     context: dg.RunStatusSensorContext, platform: PlatformResource, status: str, error: dict[str, Any] | None
 ) -> None:
     run = context.dagster_run
-    video = run.tags.get(PARTITION_TAG)
-    only_checks = run.job_name == jobs.checks.name or (run.asset_check_selection and not run.asset_selection)
-    if not video or only_checks:
-        return  # no run of the pipeline
-    started, completed = run_times(context.instance, run.run_id)
+    video = _video_of(run)
+    if not video:
+        return
     with platform.database.session() as session:
-        run_queries.record(
-            session,
-            video_identifier=video,
-            pipeline_type=pipeline_type(run).value,
-            status=status,
-            started_at=started,
-            completed_at=completed or datetime.now(UTC),
-            error_stage=error["stage"] if error else None,
-            error_message=f"{error['message']} {error['hint']}".strip() if error else None,
-        )
+        _record(context, session, video, status, error)
         if request_id := run.tags.get(REQUEST_TAG):
             request_queries.mark_finished(session, request_id, error=json.dumps(error) if error else None)
     try:
@@ -86,6 +80,30 @@ def _finish(
         PipelineLock(platform.redis).release(video, lock_owner(run))
     except ServiceUnavailable as away:
         context.log.warning(away.message)  # the lock ends by itself
+
+
+def _video_of(run: dg.DagsterRun) -> str | None:
+    """The video whose pipeline `run` is. None for a run of checks alone, and for one without a partition."""
+    only_checks = run.job_name == jobs.checks.name or (run.asset_check_selection and not run.asset_selection)
+    return None if only_checks else run.tags.get(PARTITION_TAG)
+
+
+def _record(
+    context: dg.RunStatusSensorContext, session: Session, video: str, status: str, error: dict[str, Any] | None
+) -> None:
+    """The end of the context's run in its history row."""
+    run = context.dagster_run
+    started, completed = run_times(context.instance, run.run_id)
+    run_queries.record(
+        session,
+        video_identifier=video,
+        pipeline_type=pipeline_type(run).value,
+        status=status,
+        started_at=started,
+        completed_at=completed or datetime.now(UTC),
+        error_stage=error["stage"] if error else None,
+        error_message=f"{error['message']} {error['hint']}".strip() if error else None,
+    )
 
 
 def _typed_error(context: dg.RunFailureSensorContext) -> dict[str, Any]:
