@@ -25,6 +25,7 @@ VideoMomentsError
 │   └── StorageUnavailable  503                                         (retryable)
 ├── ModelError                   a speech or chat model's answer can't be used
 ├── StageInputMissing            an earlier stage has not run for this video
+├── Cancelled                    somebody ended the run
 ├── DiskFull                                                            (retryable)
 └── ServiceUnavailable      503  PostgreSQL, Redis or the platform does not answer (retryable)
 """
@@ -176,6 +177,10 @@ class ModelError(VideoMomentsError):
 class StageInputMissing(VideoMomentsError):
     code, title, status = "stage_input_missing", "An earlier stage has not run", 409
     hint = "Materialize the upstream asset for this video first, or start the whole pipeline."
+
+
+class Cancelled(VideoMomentsError):
+    code, title, status = "cancelled", "The run was cancelled", 409
 
 
 class DiskFull(VideoMomentsError):

@@ -15,7 +15,7 @@ from db.queries import requests as request_queries
 from db.queries import runs as run_queries
 from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG, as_failure
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.errors import DiskFull, ServiceUnavailable, VideoMomentsError
+from videomoments_dagster.errors import Cancelled, DiskFull, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.requests.lock import TTL_SECONDS, PipelineLock
 from videomoments_dagster.requests.stages import STAGES_OF, PipelineType, Stage
 from videomoments_dagster.requests.status import LiveStatus
@@ -63,6 +63,13 @@ def stage(context: dg.AssetExecutionContext, platform: PlatformResource, stage: 
     except Exception as error:
         _report_failure(status, video, stage, _internal(error))
         raise
+    except dg.DagsterExecutionInterruptedError as interrupt:
+        run = context.instance.get_run_by_id(context.run.run_id)
+        if run is None or run.status is not dg.DagsterRunStatus.CANCELING:
+            raise
+        cancelled = Cancelled("The run was cancelled in this stage.")
+        _report_failure(status, video, stage, cancelled)
+        raise as_failure(context, stage, cancelled) from interrupt  # an interrupt alone would be retried by the policy
     with suppress(ServiceUnavailable):
         status.stage_completed(video, stage)
 
