@@ -33,3 +33,13 @@ def test_continuous_integration_runs_exactly_the_two_commands() -> None:
 def test_the_picture_and_every_linked_file_is_there() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert links and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_decision_names_tests_that_are_there() -> None:
+    decisions = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert decisions
+    for decision in decisions:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", decision.read_text())
+        assert named, decision.name
+        for file, test in named:
+            assert (ROOT / file).is_file() and f"def {test}" in (ROOT / file).read_text(), (decision.name, file, test)
