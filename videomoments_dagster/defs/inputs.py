@@ -1,9 +1,11 @@
 """What an asset reads before it works: its video, its configuration. All of it derivable from the partition key."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from os import getpid, kill
 from pathlib import Path
 from shutil import rmtree
+from socket import gethostname
 from tempfile import mkdtemp
 from typing import Any
 
@@ -53,19 +55,45 @@ def require_transcript(session: Session, video: Video) -> Transcript:
 
 @contextmanager
 def temp_directory(platform: PlatformResource, purpose: str, video: str) -> Iterator[Path]:
-    """`temp/{purpose}/{video}/<random>/`, removed afterwards. Raises DiskFull."""
+    """`temp/{purpose}/{video}/<host>-<pid>-<random>/`, removed afterwards, with what killed processes left beside it.
+    Raises DiskFull."""
     parent = platform.settings.temp_directory / purpose / video
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        directory = Path(mkdtemp(dir=parent))
+        directory = _make_in(parent)
     except OSError as error:
         if error.errno not in {28, 122}:
             raise
         raise DiskFull(f"No space for temporary files in {parent}.") from error
+    sweep_leftovers(parent.iterdir())
     try:
         yield directory
     finally:
         rmtree(directory, ignore_errors=True)
-        for empty in (parent, parent.parent):
-            if empty.is_dir() and not any(empty.iterdir()):
-                rmtree(empty, ignore_errors=True)
+        with suppress(OSError):  # not empty: somebody else works there
+            parent.rmdir()
+            parent.parent.rmdir()
+
+
+def sweep_leftovers(directories: Iterable[Path]) -> None:
+    """Remove those of `directories` that a process of this machine made which is not there any more."""
+    for directory in directories:
+        host, _, pid = directory.name.rpartition("-")[0].rpartition("-")
+        if host == gethostname() and pid.isdecimal() and not _is_there(int(pid)):
+            rmtree(directory, ignore_errors=True)
+
+
+def _make_in(parent: Path) -> Path:
+    while True:
+        with suppress(FileNotFoundError):  # whoever worked there last removed the parent in between
+            parent.mkdir(parents=True, exist_ok=True)
+            return Path(mkdtemp(dir=parent, prefix=f"{gethostname()}-{getpid()}-"))
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
