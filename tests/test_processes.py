@@ -1,5 +1,9 @@
 """Child processes: typed errors, limits, and nothing left behind. The children are real: tests/child_operations.py."""
 
+import os
+import select
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -75,6 +79,30 @@ def test_an_exception_in_the_parent_kills_the_child(tmp_path: Path) -> None:
     with pytest.raises(Stop):
         _run("report_then_hang", on_progress=stop, pids=str(tmp_path / "pid"))
     assert not _alive(int((tmp_path / "pid").read_text()))
+
+
+_ABANDONED = """
+import sys
+from videomoments_dagster.processes import run_child
+request = {"operation": "report_then_hang", "arguments": {"pids": sys.argv[1]}}
+show = lambda _: print(flush=True)
+run_child("tests.child_operations", request, timeout_seconds=60, memory_bytes=1 << 30, on_progress=show)
+"""
+
+
+def test_a_child_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """No `finally` runs then: a recognizer once worked on beside the run that
+    replaced its own."""
+    parent = subprocess.Popen([sys.executable, "-c", _ABANDONED, str(tmp_path / "pid")], stdout=subprocess.PIPE)
+    assert parent.stdout
+    with parent, parent.stdout:
+        parent.stdout.readline()  # the child has reported
+        child = os.pidfd_open(int((tmp_path / "pid").read_text()))
+        parent.kill()
+    try:
+        assert select.select([child], [], [], 10)[0]  # readable: it has ended
+    finally:
+        os.close(child)
 
 
 def test_children_run_side_by_side_from_threads() -> None:

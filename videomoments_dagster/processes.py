@@ -1,11 +1,12 @@
 """Child processes: the one place that runs risky native code (FFmpeg's libraries, the recognizer) outside ours.
 
 A child is `python -m MODULE`. It reads one JSON request from stdin and writes JSON lines to stdout: any number of
-`{"progress": 0..1}`, then `{"result": ...}` or `{"error": {code, message, hint}}`. It runs in its own process group
-with limits on time, memory and CPU, and the whole group is killed when we leave, whatever the reason. Long-lived
-servers are not started here but in `stack/`.
+`{"progress": 0..1}`, then `{"result": ...}` or `{"error": {class, message, hint}}`. It runs in its own process group
+with limits on time, memory and CPU; the whole group is killed when we leave, and the child when we are killed (Linux).
+Long-lived servers are not started here but in `stack/`.
 """
 
+import ctypes
 import inspect
 import json
 import os
@@ -23,6 +24,7 @@ from videomoments_dagster import errors
 from videomoments_dagster.errors import MediaCrashed, MediaTimeout, VideoMomentsError
 
 Progress = Callable[[float], None]
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def run_child(
@@ -54,7 +56,9 @@ def run_child(
     drain.start()
     try:
         with suppress(BrokenPipeError):  # it died at once: the missing answer below says so
-            child.stdin.write(json.dumps({**request, "limits": [timeout_seconds, memory_bytes]}).encode())
+            child.stdin.write(
+                json.dumps({**request, "parent": os.getpid(), "limits": [timeout_seconds, memory_bytes]}).encode()
+            )
             child.stdin.close()
         for message in _messages(child.stdout):
             if "progress" in message and on_progress:
@@ -88,6 +92,7 @@ def serve_child(operations: dict[str, Callable[..., Any]]) -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # native libraries print to stdout; keep our channel clean
     request = json.load(sys.stdin)
+    _end_with(request["parent"])
     _limit(*request["limits"])  # here and not in a preexec_fn: forking hooks deadlock in threaded parents
     operation, arguments = operations[request["operation"]], request["arguments"]
     if "on_progress" in inspect.signature(operation).parameters:
@@ -134,6 +139,14 @@ def _limit(timeout_seconds: float, memory_bytes: int) -> None:
     seconds = int(timeout_seconds * cores) + 5
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _end_with(parent: int) -> None:
+    """Be killed when the thread that started us ends, as it does with its process: a kill -9 runs no `finally`."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before we asked
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
