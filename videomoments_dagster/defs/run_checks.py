@@ -10,6 +10,8 @@ from videomoments_dagster.defs.partitions import VIDEOS
 from videomoments_dagster.defs.policies import BLOCKED_ERROR, PARTITION_TAG
 from videomoments_dagster.errors import NotFound
 
+_NO_LOG = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # Dagster's own log is in the UI
+
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
@@ -35,7 +37,7 @@ def run_checks(definitions: dg.Definitions, video: str) -> Iterator[CheckOutcome
         if not instance.has_dynamic_partition(VIDEOS, video):
             raise NotFound(f"There is no video {video!r}.", hint="`videomoments list` shows the videos.")
         # execute_in_process(partition_key=) asks the assets for their partitions, and this job has checks only
-        result = job.execute_in_process(instance=instance, tags={PARTITION_TAG: video}, raise_on_error=False)
+        result = job.execute_in_process(_NO_LOG, instance=instance, tags={PARTITION_TAG: video}, raise_on_error=False)
         for found in result.get_asset_check_evaluations():
             asset = found.asset_key.to_user_string()
             yield CheckOutcome(video, asset, found.check_name, found.passed, found.description or "")
