@@ -103,12 +103,17 @@ def test_a_file_is_streamed_to_the_api(command: Command, services: Services, tmp
     assert services.store.put_file("check", file, "video/mp4").md5 == stored.md5
 
 
+def test_a_config_that_is_no_pair_is_wrong_usage(command: Command) -> None:
+    done = command("submit", "https://example.org/a.mp4", "--config", "max_moments")
+    assert done.code == 2
+    assert "'max_moments' is not KEY=VALUE" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["submit", "no-such-file.mp4"], "neither a URL nor a file"),
         (["submit", "ftp://example.org/a.mp4"], "not an http or https URL"),
-        (["submit", "https://example.org/a.mp4", "--config", "max_moments"], "not KEY=VALUE"),
         (["submit", "https://example.org/a.mp4", "--config", "max_momentz=3"], "max_momentz"),
         (["submit", "https://example.org/a.mp4", "--identifier", "a/b"], "can't name a video"),
         (["status", "nobody"], "There is no video 'nobody'"),

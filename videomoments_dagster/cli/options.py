@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
-from videomoments_dagster.errors import InvalidConfig, VideoMomentsError
+import typer
+
+from videomoments_dagster.errors import VideoMomentsError
 
 
 def parse_config(pairs: list[str]) -> dict[str, Any]:
@@ -12,7 +14,7 @@ def parse_config(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key:
-            raise InvalidConfig(f"--config {pair!r} is not KEY=VALUE.", hint="For example --config max_moments=5.")
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE, such as max_moments=5.", param_hint="--config")
         try:
             config[key] = json.loads(value)
         except ValueError:

@@ -32,9 +32,11 @@ def submit(
     submitted = _submit(api, source, title, identifier, parse_config(config or []))
     video, request_id = submitted["video_id"], submitted["request_id"]
     if submitted["already_processed"]:
-        messages().print(f"This URL has been processed as {video}; `videomoments moments {video}` shows its moments.")
+        messages().print(
+            f"This URL has been processed as {video}; `videomoments moments {video}` shows its moments.", soft_wrap=True
+        )
     elif not wait:
-        messages().print(f"Submitted as {video}; `videomoments status {video}` shows how far it is.")
+        messages().print(f"Submitted as {video}; `videomoments status {video}` shows how far it is.", soft_wrap=True)
     if submitted["already_processed"] or not wait:
         if json_output:
             print_json(submitted)
@@ -81,7 +83,7 @@ def status(video: _Video, json_output: _Json = False) -> None:
     console().print(f"{video}: {found['status']}" + (f" ({escape(found['reason'])})" if found["reason"] else ""))
     console().print(stage_table(found))
     if error := found["error"]:
-        console().print(escape(_told(error)))
+        console().print(escape(_told(error)), soft_wrap=True)
 
 
 def moments(video: _Video, json_output: _Json = False) -> None:

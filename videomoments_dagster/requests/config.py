@@ -39,7 +39,7 @@ class PipelineConfig(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             faults = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
-            raise InvalidConfig("; ".join(faults), hint=f"Known keys: {', '.join(cls.model_fields)}.") from None
+            raise InvalidConfig("; ".join(faults) + ".", hint=f"Known keys: {', '.join(cls.model_fields)}.") from None
 
     def as_json(self) -> dict[str, Any]:
         """Only what differs from the defaults, so that a later change of a default reaches old requests."""
