@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make .venv from the locked, hashed requirements: install.sh PYTHON runtime|dev
-# uv is taken by pip (seconds); where it is not to be had, pip installs the same lock (half a minute).
+# uv is taken by pip (seconds); where it is not to be had, or fails, pip installs the same lock (half a minute).
 set -euo pipefail
 python=$1 kind=$2 lock=requirements/$2.lock
 
@@ -11,13 +11,17 @@ python=$1 kind=$2 lock=requirements/$2.lock
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 pip=(.venv/bin/python -m pip --disable-pip-version-check -q)
-if "${pip[@]}" install --require-hashes --only-binary :all: -r requirements/uv.lock 2>/dev/null; then
-  export VIRTUAL_ENV=$PWD/.venv
-  .venv/bin/uv pip install -q --compile-bytecode --no-build --require-hashes -r "$lock"
-  .venv/bin/uv pip install -q --no-deps --no-build-isolation -e .
-else
-  "${pip[@]}" install --no-deps --only-binary :all: --require-hashes -r "$lock"
-  "${pip[@]}" install --no-deps --no-build-isolation -e .
-fi
+uv=(env VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install -q)
+
+by_uv() {
+  "${pip[@]}" install --require-hashes --only-binary :all: -r requirements/uv.lock 2>/dev/null &&
+    "${uv[@]}" --compile-bytecode --no-build --require-hashes -r "$lock" &&
+    "${uv[@]}" --no-deps --no-build-isolation -e .
+}
+by_pip() {
+  "${pip[@]}" install --no-deps --only-binary :all: --require-hashes -r "$lock" &&
+    "${pip[@]}" install --no-deps --no-build-isolation -e .
+}
+by_uv || { echo "uv did not install the requirements; pip does." >&2; by_pip; }
 touch .venv/runtime
 [ "$kind" = runtime ] || touch .venv/dev

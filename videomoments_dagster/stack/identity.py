@@ -79,5 +79,5 @@ def _name(uid: int) -> str | None:
 
 
 def _works(identity: Identity) -> bool:
-    command = identity.command(["true"], death_signal=9)
+    command = identity.command([sys.executable, "-I", "-S", "-c", ""], death_signal=9)
     return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
