@@ -77,6 +77,7 @@ def test_of_a_run_that_dagster_will_retry_only_the_run_is_over(
     _tell_failure(result, platform, instance)
     [row] = _history(platform, "unknown")
     assert (row.status, row.completed_at is not None) == ("failed", True)
+    assert "Another run" in (row.error_message or "")
     with platform.database.read() as session:
         request = request_queries.get(session, request_id)
     assert request and request.state == "launched"

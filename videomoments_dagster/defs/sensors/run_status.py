@@ -53,7 +53,7 @@ def run_failed(context: dg.RunFailureSensorContext, platform: PlatformResource) 
     if run.tags.get(WILL_RETRY_TAG) == "true":
         if video := _video_of(run):
             with platform.database.session() as session:
-                _record(context, session, video, "failed", error)
+                _record(context, session, video, "failed", {**error, "hint": "Another run goes on from there."})
         return
     finished = {
         record.event_log_entry.step_key
