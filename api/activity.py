@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from api.problems import PipelineActive
 from api.services import Services
 from db.models import PipelineRequest
-from db.queries import requests, runs, videos
+from db.queries import requests, runs, transcripts, videos
 from db.queries.runs import RunView
 from videomoments_dagster.errors import NotFound, ServiceUnavailable
 from videomoments_dagster.requests.stages import STAGES_OF, PipelineType, Stage
@@ -50,10 +50,19 @@ def status_of(services: Services, video: str) -> PipelineStatus:
                 f"Nothing was ever processed for video {video!r}." if known else f"There is no video {video!r}.",
                 hint="Submit it, or start its pipeline.",
             )
-    return _kept(video, request, run)
+        return _kept(video, request, run, _reason(session, video, run))
 
 
-def _kept(video: str, request: PipelineRequest | None, run: RunView | None) -> PipelineStatus:
+def _reason(session: Session, video: str, run: RunView | None) -> str | None:
+    """Why a completed run has no moments."""
+    row = videos.get(session, video)
+    if row is None or run is None or run.status != "completed" or run.total_moments_generated != 0:
+        return None
+    transcript = transcripts.get(session, row.id)
+    return "No speech was heard." if transcript and not transcript.number_of_words else "No moments were found."
+
+
+def _kept(video: str, request: PipelineRequest | None, run: RunView | None, reason: str | None) -> PipelineStatus:
     """A status from rows. A run is the request's when it did not start before it."""
     if request and run and run.started_at < request.requested_at:
         run = None
@@ -71,7 +80,7 @@ def _kept(video: str, request: PipelineRequest | None, run: RunView | None) -> P
         started_at=run.started_at.isoformat() if run else None,
         completed_at=completed_at.isoformat() if completed_at else None,
         error=error,
-        reason=None,
+        reason=reason,
         stages=tuple(_stages(kind, state or "", error)),
     )
 

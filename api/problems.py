@@ -87,7 +87,9 @@ def install(app: FastAPI) -> None:
     def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         errors = [{"field": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in error.errors()]
         detail = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
-        return problem(422, "invalid_input", "The input is not valid", detail, errors=errors)
+        unknown = any(each["type"] == "extra_forbidden" for each in error.errors())
+        hint = "Leave out what is not known; /docs lists the fields." if unknown else ""
+        return problem(422, "invalid_input", "The input is not valid", detail, errors=errors, hint=hint)
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:

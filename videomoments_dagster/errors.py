@@ -30,7 +30,11 @@ VideoMomentsError
 └── ServiceUnavailable      503  PostgreSQL, Redis or the platform does not answer (retryable)
 """
 
+import errno
 from typing import Any
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""The `errno` of an OSError that means DiskFull."""
 
 
 class VideoMomentsError(Exception):

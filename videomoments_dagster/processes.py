@@ -45,6 +45,7 @@ def run_child(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONSAFEPATH": "1"},  # `-m` would import from the directory the user stands in
         start_new_session=True,
     )
     assert child.stdin and child.stdout and child.stderr  # noqa: S101  # pipes were asked for
@@ -66,7 +67,7 @@ def run_child(
             elif "result" in message:
                 return message["result"]
             elif "error" in message:
-                raise _reported(message["error"])
+                raise reported(message["error"])
         child.wait()
     finally:
         timer.cancel()
@@ -102,7 +103,7 @@ def serve_child(operations: dict[str, Callable[..., Any]]) -> None:
     except VideoMomentsError as error:
         answer = {"error": {"class": type(error).__name__, "message": error.message, "hint": error.hint}}
     except OSError as error:
-        if error.errno not in {28, 122}:  # ENOSPC, EDQUOT
+        if error.errno not in errors.NO_SPACE:
             raise
         answer = {"error": {"class": "DiskFull", "message": str(error), "hint": errors.DiskFull.hint}}
     answers.write(json.dumps(answer, default=_plain) + "\n")
@@ -115,7 +116,8 @@ def _plain(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
-def _reported(error: dict[str, str]) -> VideoMomentsError:
+def reported(error: dict[str, str]) -> VideoMomentsError:
+    """The error that a child handed back, for a whole operation or for one item of it."""
     kind = getattr(errors, error["class"], VideoMomentsError)
     return kind(error["message"], hint=error["hint"])
 

@@ -1,4 +1,4 @@
-"""Pipeline requests: what was asked for, and how far it has come. queued -> launched -> finished, or rejected."""
+"""Pipeline requests: what was asked for, and how far it has come. queued -> launched -> finished."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -108,11 +108,6 @@ def mark_launched(session: Session, request_id: str, run_id: str) -> bool:
 def mark_finished(session: Session, request_id: str, error: str | None = None) -> bool:
     """False when the request is unknown or over."""
     return _move(session, request_id, _ACTIVE, state="finished", error=error)
-
-
-def mark_rejected(session: Session, request_id: str, error: str) -> bool:
-    """False when the request is unknown, launched or over."""
-    return _move(session, request_id, ("queued",), state="rejected", error=error)
 
 
 def _newest(session: Session, *conditions: Any) -> PipelineRequest | None:

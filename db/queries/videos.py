@@ -100,14 +100,6 @@ def upsert(
     return video
 
 
-def set_title(session: Session, identifier: str, title: str | None) -> Video:
-    """Raises NotFound."""
-    video = require(session, identifier)
-    video.title = title
-    session.flush()
-    return video
-
-
 def page(
     session: Session,
     *,

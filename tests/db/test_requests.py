@@ -90,21 +90,11 @@ def test_what_is_over_stays_over(session: Session) -> None:
     create(session)
     assert requests.mark_finished(session, "r1")
     assert not requests.mark_launched(session, "r1", "run-1")
-    assert not requests.mark_rejected(session, "r1", "no")
     assert not requests.mark_finished(session, "r1", "again")
     session.expire_all()
     row = requests.get(session, "r1")
     assert row is not None
     assert (row.state, row.run_id, row.error) == ("finished", None, None)
-
-
-def test_only_a_queued_request_can_be_rejected(session: Session) -> None:
-    create(session, "r1")
-    create(session, "r2")
-    assert requests.mark_rejected(session, "r1", "no")
-    assert requests.mark_launched(session, "r2", "run-2")
-    assert not requests.mark_rejected(session, "r2", "no")
-    assert not requests.mark_rejected(session, "unknown", "no")
 
 
 def test_queued_before_gives_the_oldest_that_wait(session: Session) -> None:

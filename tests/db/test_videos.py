@@ -56,15 +56,6 @@ def test_a_missing_video_is_named(session: Session) -> None:
     for ask in (videos.require, videos.overview):
         with pytest.raises(NotFound, match="nobody"):
             ask(session, "nobody")
-    with pytest.raises(NotFound, match="nobody"):
-        videos.set_title(session, "nobody", "x")
-
-
-def test_set_title(session: Session) -> None:
-    make.video(session, identifier="talk")
-    videos.set_title(session, "talk", "Renamed")
-    session.expire_all()
-    assert videos.require(session, "talk").title == "Renamed"
 
 
 def test_by_source_url_takes_the_newest(session: Session) -> None:

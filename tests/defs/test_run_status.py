@@ -1,6 +1,8 @@
 """The end of a run: history, request, status and lock, whatever way it ended, and the same when told twice."""
 
 import dagster as dg
+import dagster._core.definitions.job_base as dg_pipeline
+import dagster._core.execution.api as dg_api
 import pytest
 
 from db.queries import requests as request_queries
@@ -12,6 +14,7 @@ from videomoments_dagster.defs.policies import WILL_RETRY_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.sensors.run_status import run_cancelled, run_failed, run_succeeded
 from videomoments_dagster.requests.lock import PipelineLock
+from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.requests.status import LiveStatus
 from videomoments_dagster.settings import get_settings
 
@@ -114,3 +117,32 @@ def test_a_redis_that_is_away_does_not_keep_the_history_from_being_written(
     _tell_failure(result, platform, instance)
     [row] = _history(platform, "unknown")
     assert (row.status, row.error_message is not None) == ("failed", True)
+
+
+def test_an_older_runs_end_does_not_touch_a_newer_requests_status(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    result = execute(platform, instance, "unknown")
+    LiveStatus(platform.redis).begin("unknown", request_id="newer", pipeline_type="full", stages=Stage)
+    _tell_failure(result, platform, instance)
+    status = LiveStatus(platform.redis).read("unknown")
+    assert status and (status.status, status.request_id) == ("queued", "newer")
+    [row] = _history(platform, "unknown")
+    assert row.status == "failed"
+
+
+def test_a_run_of_selected_assets_waits_for_their_stages_only(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    """Materializing `moments` in the UI: nothing else is pending, whatever else the pipeline has."""
+    instance.add_dynamic_partitions(VIDEOS, ["talk"])
+    job = dg.define_asset_job("only_moments", selection=dg.AssetSelection.assets("moments").without_checks())
+    definitions = dg.Definitions.merge(build_definitions(platform=platform), dg.Definitions(jobs=[job]))
+    resolved = definitions.resolve_job_def("only_moments")
+    run = instance.create_run_for_job(
+        resolved, asset_selection=frozenset({dg.AssetKey("moments")}), tags={"dagster/partition": "talk"}
+    )
+    list(dg_api.execute_run_iterator(dg_pipeline.InMemoryJob(resolved), run, instance))
+    status = LiveStatus(platform.redis).read("talk")
+    assert status
+    assert {stage.stage for stage in status.stages if stage.status != "skipped"} == {Stage.MOMENT_GENERATION}

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from rich.markup import escape
-from rich.table import Table
 
 from videomoments_dagster.cli.api_client import Api
 from videomoments_dagster.cli.follow import follow
-from videomoments_dagster.cli.options import clock, conclude
+from videomoments_dagster.cli.options import conclude
 from videomoments_dagster.cli.output import console, messages
 from videomoments_dagster.cli.platform import show
+from videomoments_dagster.cli.videos import show_moments
 from videomoments_dagster.errors import NotFound, VideoMomentsError
 from videomoments_dagster.media.probe import probe
 from videomoments_dagster.settings import get_settings
@@ -80,14 +79,9 @@ def _submit(api: Api, url: str) -> dict[str, Any]:
 
 def _show(running: dict[str, Any], *, stays: bool) -> None:
     api = Api()
-    found, clips = api.get(f"/api/videos/{VIDEO}/moments"), api.get(f"/api/videos/{VIDEO}/clips")
-    table = Table("start", "end", "score", "title", box=None, title="Moments", title_justify="left")
-    refined = {moment["parent_id"]: moment for moment in found if moment["is_refined"]}
-    for root in (moment for moment in found if not moment["is_refined"]):
-        shown = refined.get(root["id"], root)
-        table.add_row(clock(shown["start_time"]), clock(shown["end_time"]), str(shown["score"]), escape(shown["title"]))
-    console().print()
-    console().print(table)
+    console().print("\nMoments")
+    show_moments(api, VIDEO)
+    clips = api.get(f"/api/videos/{VIDEO}/clips")
     console().print("\nClips, each fetched from its signed URL and decoded:")
     for clip in clips:
         console().print(f"  {_played(clip)}  {clip['cloud_url']}", soft_wrap=True, markup=False)

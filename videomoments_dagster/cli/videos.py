@@ -1,6 +1,7 @@
 """`videomoments submit`, `list`, `status`, `moments` and `delete`: videos, through the HTTP API."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from videomoments_dagster.cli.api_client import Api
 from videomoments_dagster.cli.follow import follow, stage_table
 from videomoments_dagster.cli.options import clock, conclude, parse_config
 from videomoments_dagster.cli.output import console, messages, print_json
-from videomoments_dagster.errors import InvalidInput
+from videomoments_dagster.errors import InvalidInput, VideoMomentsError
 from videomoments_dagster.identifiers import validate_identifier
 
 _Video = Annotated[str, typer.Argument(help="The video's identifier; `videomoments list` shows them")]
@@ -48,7 +49,7 @@ def submit(
         print_json(status)
     conclude(status)
     if not json_output:
-        _show_moments(api, video, status["reason"])
+        show_moments(api, video)
 
 
 def list_(
@@ -92,7 +93,7 @@ def moments(video: _Video, json_output: _Json = False) -> None:
     if json_output:
         print_json(api.get(f"/api/videos/{validate_identifier(video)}/moments"))
     else:
-        _show_moments(api, validate_identifier(video), None)
+        show_moments(api, validate_identifier(video))
 
 
 def delete(
@@ -119,10 +120,13 @@ def _told(error: dict[str, Any]) -> str:
     return f"{error['stage'] or 'pipeline'}: {error['message']} {error['hint']}".strip()
 
 
-def _show_moments(api: Api, video: str, reason: str | None) -> None:
-    """One line a root moment, with the boundaries of its refinement when it has one."""
+def show_moments(api: Api, video: str) -> None:
+    """One line a root moment, with the boundaries of its refinement when it has one; without moments the reason."""
     found = api.get(f"/api/videos/{video}/moments")
     if not found:
+        reason = None
+        with suppress(VideoMomentsError):  # added by hand: nothing was ever processed
+            reason = api.get(f"/api/pipeline/{video}/status")["reason"]
         console().print(f"{video} has no moments." + (f" {escape(reason)}" if reason else ""))
         return
     refined = {each["parent_id"]: each for each in found if each["is_refined"]}

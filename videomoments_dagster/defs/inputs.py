@@ -18,7 +18,7 @@ from db.queries import requests as request_queries
 from db.queries import transcripts as transcript_queries
 from db.queries import videos as video_queries
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.errors import DiskFull, StageInputMissing
+from videomoments_dagster.errors import NO_SPACE, DiskFull, StageInputMissing
 from videomoments_dagster.requests.config import PipelineConfig
 
 
@@ -61,7 +61,7 @@ def temp_directory(platform: PlatformResource, purpose: str, video: str) -> Iter
     try:
         directory = _make_in(parent)
     except OSError as error:
-        if error.errno not in {28, 122}:
+        if error.errno not in NO_SPACE:
             raise
         raise DiskFull(f"No space for temporary files in {parent}.") from error
     sweep_leftovers(parent.iterdir())

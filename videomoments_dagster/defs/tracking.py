@@ -15,13 +15,12 @@ from db.queries import requests as request_queries
 from db.queries import runs as run_queries
 from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG, as_failure
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.errors import Cancelled, DiskFull, ServiceUnavailable, VideoMomentsError
+from videomoments_dagster.errors import NO_SPACE, Cancelled, DiskFull, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.requests.lock import TTL_SECONDS, PipelineLock
-from videomoments_dagster.requests.stages import STAGES_OF, PipelineType, Stage
+from videomoments_dagster.requests.stages import STAGES_OF, STAGES_OF_ASSET, PipelineType, Stage
 from videomoments_dagster.requests.status import LiveStatus
 
 Progress = Callable[[float], None]
-_NO_SPACE = {28, 122}  # ENOSPC, EDQUOT
 _PROGRESS_EVERY_SECONDS = 0.5
 _announced: set[str] = set()  # runs of this process that have reported themselves
 
@@ -54,7 +53,7 @@ def stage(context: dg.AssetExecutionContext, platform: PlatformResource, stage: 
         _report_failure(status, video, stage, error)
         raise as_failure(context, stage, error) from error
     except OSError as error:
-        if error.errno not in _NO_SPACE:
+        if error.errno not in NO_SPACE:
             _report_failure(status, video, stage, _internal(error))
             raise
         full = DiskFull(f"{error.strerror}: {error.filename or platform.settings.home}")
@@ -131,7 +130,9 @@ def _announce(context: dg.AssetExecutionContext, platform: PlatformResource, sta
         status.run_started(video, run.run_id)
     else:
         kind = pipeline_type(run)
-        status.begin(video, request_id=request_id, pipeline_type=kind, stages=STAGES_OF[kind], run_id=run.run_id)
+        selected = [key.to_user_string() for key in run.asset_selection or ()]
+        stages = [each for asset in selected for each in STAGES_OF_ASSET[asset]] or STAGES_OF[kind]
+        status.begin(video, request_id=request_id, pipeline_type=kind, stages=stages, run_id=run.run_id)
     _announced.add(run.run_id)
 
 

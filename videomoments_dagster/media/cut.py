@@ -14,8 +14,8 @@ from typing import Any, Literal
 from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.media.keyframes import KeyframeIndex
 from videomoments_dagster.media.plan import CutPlan, plan_cut
-from videomoments_dagster.media.runner import batch_or_alone, readable, reported, run_media
-from videomoments_dagster.processes import Progress
+from videomoments_dagster.media.runner import batch_or_alone, readable, run_media
+from videomoments_dagster.processes import Progress, reported
 from videomoments_dagster.settings import get_settings
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from videomoments_dagster import errors
 from videomoments_dagster.errors import DiskFull, MediaCrashed, MediaError, MediaTimeout, VideoMomentsError
 from videomoments_dagster.processes import Progress, run_child
 from videomoments_dagster.settings import get_settings
@@ -53,11 +52,6 @@ def batch_or_alone(
         if len(items) == 1:
             return [failed(items[0], error)]
     return [answer for item in items for answer in batch_or_alone([item], together, failed)]
-
-
-def reported(error: dict[str, str]) -> VideoMomentsError:
-    """The error that the child handed back for one item of a batch."""
-    return getattr(errors, error["class"])(error["message"], hint=error["hint"])
 
 
 def _plain(value: Any) -> Any:

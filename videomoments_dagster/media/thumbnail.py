@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videomoments_dagster.errors import VideoMomentsError
-from videomoments_dagster.media.runner import batch_or_alone, readable, reported, run_media
-from videomoments_dagster.processes import Progress
+from videomoments_dagster.media.runner import batch_or_alone, readable, run_media
+from videomoments_dagster.processes import Progress, reported
 
 
 @dataclass(frozen=True)

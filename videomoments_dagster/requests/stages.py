@@ -1,4 +1,4 @@
-"""The stages a video goes through, as status and history name them, and which ones each pipeline type runs."""
+"""The stages a video goes through, as status and history name them; which of them each asset and pipeline type runs."""
 
 from enum import StrEnum
 
@@ -21,6 +21,17 @@ class PipelineType(StrEnum):
     MOMENTS_ONLY = "moments_only"
     CLIPS_ONLY = "clips_only"
 
+
+STAGES_OF_ASSET: dict[str, tuple[Stage, ...]] = {
+    "video": (Stage.VIDEO_DOWNLOAD,),
+    "audio": (Stage.AUDIO_EXTRACTION, Stage.AUDIO_UPLOAD),
+    "transcript": (Stage.TRANSCRIPTION,),
+    "moments": (Stage.MOMENT_GENERATION,),
+    "clips": (Stage.CLIP_EXTRACTION, Stage.CLIP_UPLOAD),
+    "refined_moments": (Stage.MOMENT_REFINEMENT,),
+    "scores": (Stage.SCORING,),
+    "thumbnails": (Stage.THUMBNAILS,),
+}
 
 STAGES_OF: dict[PipelineType, tuple[Stage, ...]] = {
     PipelineType.FULL: tuple(Stage),

@@ -16,7 +16,7 @@ from typing import IO, Any
 import psutil
 from pydantic import SecretStr
 
-from videomoments_dagster.errors import Conflict, DiskFull, ServiceUnavailable
+from videomoments_dagster.errors import NO_SPACE, Conflict, DiskFull, ServiceUnavailable
 from videomoments_dagster.stack.files import read_json
 from videomoments_dagster.stack.postgres import EmbeddedPostgres
 from videomoments_dagster.stack.process_table import kill_all, marked, wait_gone
@@ -73,7 +73,7 @@ class Home:
             self.dagster.mkdir(exist_ok=True)
             shutil.copyfile(_DAGSTER_YAML, self.dagster / "dagster.yaml")
         except OSError as error:
-            if error.errno in {28, 122}:  # ENOSPC, EDQUOT
+            if error.errno in NO_SPACE:
                 raise DiskFull(f"No space left in {self.path}.") from error
             raise ServiceUnavailable(
                 f"The data directory {self.path} can't be used: {error.strerror}.",

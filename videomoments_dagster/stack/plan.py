@@ -96,6 +96,7 @@ class Plan:
             MARK: str(self.home.path),
             "DAGSTER_DISABLE_TELEMETRY": "1",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONSAFEPATH": "1",  # `python -m` would import from the directory the user happens to stand in
         }
 
 

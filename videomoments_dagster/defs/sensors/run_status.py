@@ -55,13 +55,8 @@ def run_failed(context: dg.RunFailureSensorContext, platform: PlatformResource) 
             with platform.database.session() as session:
                 _record(context, session, video, "failed", {**error, "hint": "Another run goes on from there."})
         return
-    finished = {
-        record.event_log_entry.step_key
-        for record in context.instance.get_records_for_run(
-            run.run_id, of_type=dg.DagsterEventType.STEP_SUCCESS, limit=100
-        ).records
-    }
-    _finish(context, platform, "partial" if _MOMENTS_STEP in finished else "failed", error)
+    found = _has_finished(context.instance, run, _MOMENTS_STEP)
+    _finish(context, platform, "partial" if found else "failed", error)
 
 
 def _finish(
@@ -76,10 +71,22 @@ def _finish(
         if request_id := run.tags.get(REQUEST_TAG):
             request_queries.mark_finished(session, request_id, error=json.dumps(error) if error else None)
     try:
-        LiveStatus(platform.redis).finish(video, status, error)
+        live = LiveStatus(platform.redis)
+        if live.belongs_to(video, run_id=run.run_id, request_id=run.tags.get(REQUEST_TAG)):
+            live.finish(video, status, error)
         PipelineLock(platform.redis).release(video, lock_owner(run))
     except ServiceUnavailable as away:
         context.log.warning(away.message)  # the lock ends by itself
+
+
+def _has_finished(instance: dg.DagsterInstance, run: dg.DagsterRun | None, step: str) -> bool:
+    """Whether `run`, or one that it resumes, finished `step`."""
+    while run:
+        records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_SUCCESS, limit=100).records
+        if any(record.event_log_entry.step_key == step for record in records):
+            return True
+        run = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    return False
 
 
 def _video_of(run: dg.DagsterRun) -> str | None:

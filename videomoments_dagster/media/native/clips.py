@@ -9,7 +9,7 @@ import av
 from av.error import FFmpegError
 from av.packet import Packet
 
-from videomoments_dagster.errors import DiskFull, MediaDamaged, VideoMomentsError
+from videomoments_dagster.errors import NO_SPACE, DiskFull, MediaDamaged, VideoMomentsError
 from videomoments_dagster.media.native.measuring import shown_picture
 from videomoments_dagster.media.native.picture import CopyRefusedError, Picture, VideoCopy, VideoEncode
 from videomoments_dagster.media.native.range import Range
@@ -18,7 +18,6 @@ from videomoments_dagster.media.native.track import open_track
 from videomoments_dagster.media.native.writing import failure, replacing
 
 _INTERLEAVING_SECONDS = 2.0  # how much later in the file sound may lie than the picture it belongs to
-_DISK_FULL = {28, 122}  # ENOSPC, EDQUOT
 
 Report = Callable[[float], None]
 
@@ -41,7 +40,7 @@ def cut_clips(path: str, cuts: list[dict[str, Any]], threads: int, on_progress: 
             except VideoMomentsError as error:
                 results.append(failure(error))
             except FFmpegError as error:
-                if error.errno in _DISK_FULL:
+                if error.errno in NO_SPACE:
                     raise
                 what = f"{source.name} can't be cut at {reach.start_seconds:.3f} s: {error.strerror}."
                 results.append(failure(MediaDamaged(what)))
