@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from videomoments_dagster.errors import ServiceUnavailable
+from videomoments_dagster.stack.binaries import find_postgres
 
 _SHIM = Path(__file__).with_name("shim.py")
 
@@ -79,5 +80,6 @@ def _name(uid: int) -> str | None:
 
 
 def _works(identity: Identity) -> bool:
-    command = identity.command([sys.executable, "-I", "-S", "-c", ""], death_signal=9)
+    """Whether this identity reaches and runs the very program that it is for."""
+    command = identity.command([str(find_postgres().directory / "postgres"), "--version"], death_signal=9)
     return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
