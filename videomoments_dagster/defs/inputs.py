@@ -84,9 +84,14 @@ def sweep_leftovers(directories: Iterable[Path]) -> None:
 
 def _make_in(parent: Path) -> Path:
     while True:
-        with suppress(FileNotFoundError):  # whoever worked there last removed the parent in between
+        try:
             parent.mkdir(parents=True, exist_ok=True)
             return Path(mkdtemp(dir=parent, prefix=f"{gethostname()}-{getpid()}-"))
+        except FileNotFoundError:  # whoever worked there last removed the parent in between
+            continue
+        except FileExistsError:  # or removed it between mkdir's failure and its look at what is there
+            if parent.is_file() or parent.parent.is_file():
+                raise
 
 
 def _is_there(pid: int) -> bool:
