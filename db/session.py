@@ -3,6 +3,8 @@
 Not here: queries (db/queries), and where the database is (the caller gives a ready SQLAlchemy URL).
 """
 
+import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +39,7 @@ class Database:
         )
         event.listen(self.engine, "connect", _speak_utc)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        _forget_in_children(self.engine)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -106,6 +109,17 @@ def named_errors(server: str) -> Iterator[None]:
         if "NUL (0x00)" not in str(error):  # psycopg2's own words; it checks before it sends
             raise
         raise InvalidInput("A text holds a NUL character.", hint="Remove it.") from error
+
+
+def _forget_in_children(engine: Engine) -> None:
+    """A forked process forgets the connections it inherited, without closing them: they are its parent's."""
+    reference = weakref.ref(engine)
+
+    def forget() -> None:
+        if (inherited := reference()) is not None:
+            inherited.dispose(close=False)
+
+    os.register_at_fork(after_in_child=forget)
 
 
 def _speak_utc(connection: Any, _: object) -> None:

@@ -6,6 +6,7 @@ name in the environment is its alias; the README lists them all (a test compares
 
 import json
 import os
+import re
 import secrets
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from videomoments_dagster.errors import InvalidConfig, ServiceUnavailable
 
 _DRIVER = "postgresql+psycopg2://"
+QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+"""What a queue of runs may be called."""
 
 
 def with_driver(url: str) -> str:
@@ -81,6 +84,30 @@ class Settings(BaseSettings):
     max_concurrent_runs: int = Field(
         2, gt=0, alias="VIDEOMOMENTS_MAX_CONCURRENT_RUNS", description="Videos processed at the same time"
     )
+    worker_processes: int = Field(
+        os.cpu_count() or 1,
+        ge=0,
+        alias="VIDEOMOMENTS_WORKER_PROCESSES",
+        description="Runs that this host's worker executes at the same time; 0: no worker here",
+    )
+    worker_queues: str = Field(
+        "video", alias="VIDEOMOMENTS_WORKER_QUEUES", description="Queues this host's worker takes runs from, by comma"
+    )
+    worker_max_runs: int = Field(
+        100, gt=0, alias="VIDEOMOMENTS_WORKER_MAX_RUNS", description="Runs after which a worker process is replaced"
+    )
+    worker_memory_bytes: int = Field(
+        1024**3,
+        gt=0,
+        alias="VIDEOMOMENTS_WORKER_MEMORY_BYTES",
+        description="Memory above which a worker process is replaced after its run",
+    )
+    worker_grace_seconds: float = Field(
+        10.0,
+        ge=0,
+        alias="VIDEOMOMENTS_WORKER_GRACE_SECONDS",
+        description="How long a stopping worker lets its runs finish before it hands them back",
+    )
     speech_model: str = Field("builtin_speech", alias="VIDEOMOMENTS_SPEECH_MODEL", description="Model that transcribes")
     generation_model: str = Field(
         "builtin_moments", alias="VIDEOMOMENTS_GENERATION_MODEL", description="Model that finds moments"
@@ -98,6 +125,14 @@ class Settings(BaseSettings):
         description="Directory of the embedded server's `postgres` and `initdb`",
     )
     debug: bool = Field(False, alias="VIDEOMOMENTS_DEBUG", description="Unexpected errors show where they come from")
+
+    @field_validator("worker_queues")
+    @classmethod
+    def _queue_names(cls, queues: str) -> str:
+        names = [name.strip() for name in queues.split(",")]
+        if not all(QUEUE_NAME.fullmatch(name) for name in names):
+            raise ValueError("names of letters, digits, '-' and '_', separated by commas")
+        return ",".join(names)
 
     @field_validator("home")
     @classmethod

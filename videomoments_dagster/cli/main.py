@@ -16,6 +16,8 @@ COMMANDS = {
     "up": ("platform", "Start the platform and stay; Ctrl-C stops it."),
     "down": ("platform", "Stop the platform."),
     "env": ("platform", 'Print the running platform\'s addresses as shell exports: eval "$(videomoments env)".'),
+    "worker": ("worker", "Execute runs on this host until it is stopped."),
+    "workers": ("worker", "Show the workers there are now, on all hosts."),
     "demo": ("demo", "Take the bundled talk through every asset and show its moments."),
     "submit": ("videos", "Submit a video by its URL or a file."),
     "list": ("videos", "List the videos."),

@@ -6,6 +6,8 @@ construction. tests/defs/test_instance_storage.py fails loudly when Dagster chan
 Dagster's storages take a pool.
 """
 
+import os
+import threading
 from typing import Any, cast
 
 import sqlalchemy
@@ -21,7 +23,11 @@ MAX_OVERFLOW = 17  # the webserver and the sensor threads burst; what is above P
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
-    """DagsterPostgresStorage whose three storages share one pool: pre-pinged, last in first out."""
+    """DagsterPostgresStorage whose three storages share one pool: pre-pinged, last in first out.
+
+    Every instance of a process shares it too: a worker makes an instance for each run. Only the first looks whether
+    Dagster's tables are there.
+    """
 
     def __init__(
         self,
@@ -29,16 +35,9 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         should_autocreate_tables: bool = True,
         inst_data: ConfigurableClassData | None = None,
     ) -> None:
-        super().__init__(with_driver(postgres_url), should_autocreate_tables, inst_data=inst_data)
-        self.engine = sqlalchemy.create_engine(
-            with_driver(postgres_url),
-            isolation_level="AUTOCOMMIT",
-            pool_size=POOL_SIZE,
-            max_overflow=MAX_OVERFLOW,
-            pool_pre_ping=True,
-            pool_use_lifo=True,
-            future=True,
-        )
+        url = with_driver(postgres_url)
+        super().__init__(url, should_autocreate_tables and url not in _engines, inst_data=inst_data)
+        self.engine = _engine(url)
         for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
             storage._engine = self.engine
 
@@ -52,3 +51,31 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             should_autocreate_tables=values.get("should_autocreate_tables", True),
             inst_data=inst_data,
         )
+
+
+_engines: dict[str, sqlalchemy.Engine] = {}
+_making = threading.Lock()
+
+
+def _engine(url: str) -> sqlalchemy.Engine:
+    with _making:
+        if url not in _engines:
+            _engines[url] = sqlalchemy.create_engine(
+                url,
+                isolation_level="AUTOCOMMIT",
+                pool_size=POOL_SIZE,
+                max_overflow=MAX_OVERFLOW,
+                pool_pre_ping=True,
+                pool_use_lifo=True,
+                future=True,
+            )
+        return _engines[url]
+
+
+def _leave_to_the_parent() -> None:
+    """A forked process forgets the connections it inherited, without closing them: they are its parent's."""
+    for engine in _engines.values():
+        engine.dispose(close=False)
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -1,16 +1,11 @@
-"""Start-up step of the platform, `python -m videomoments_dagster.defs.startup [STARTED]`: Dagster's tables, pool
-limits, and the end of runs and temporary files that an earlier platform left (STARTED: when this one started, seconds
-since the epoch).
+"""Start-up step of the platform, `python -m videomoments_dagster.defs.startup`: Dagster's tables, pool limits, and the
+end of temporary files that an earlier platform left.
 
 Idempotent. Limits come from the settings, never from hand edits in the UI.
 """
 
-import sys
-from datetime import UTC, datetime
-
 import dagster as dg
 
-from videomoments_dagster.defs.abandoned import end_abandoned_runs
 from videomoments_dagster.defs.inputs import sweep_leftovers
 from videomoments_dagster.defs.policies import pool_limits
 from videomoments_dagster.settings import get_settings
@@ -20,8 +15,6 @@ def main() -> None:
     with dg.DagsterInstance.get() as instance:
         for pool, limit in pool_limits(get_settings()).items():
             instance.event_log_storage.set_concurrency_slots(pool, limit)
-        if len(sys.argv) > 1:
-            end_abandoned_runs(instance, before=datetime.fromtimestamp(float(sys.argv[1]), UTC))
     sweep_leftovers(get_settings().temp_directory.glob("*/*/*"))
 
 

@@ -27,6 +27,7 @@ from videomoments_dagster.stack.process_table import MARK
 from videomoments_dagster.stack.redis import EmbeddedRedis
 
 POSTGRESQL, REDIS, SCHEMA, CODE, STORAGE = "PostgreSQL", "Redis", "Schema", "Code server", "Dagster storage"
+WORKER = "Worker"
 _WEB_GRACE_SECONDS, _DAEMON_GRACE_SECONDS = 5.0, 12.0
 
 
@@ -123,6 +124,8 @@ def make_plan(settings: Settings, home: Home, *, with_dagster: bool) -> Plan:
     if with_dagster:
         plan.parts.append(Part(_webserver(plan), (STORAGE, CODE)))
         plan.parts.append(Part(_Daemon(plan), (STORAGE, CODE, SCHEMA, *redis)))
+    if settings.worker_processes:
+        plan.parts.append(Part(_worker(plan), (SCHEMA, *((STORAGE,) if with_dagster else ()), *redis)))
     return plan
 
 
@@ -153,11 +156,7 @@ def _api(plan: Plan) -> Program:
 
 
 def _code_server(plan: Plan) -> Program:
-    """One process loads the definitions for the daemon and the webserver; it also starts the runs.
-
-    It is stopped with SIGKILL, like the runs below it: a run that is asked to end counts as failed for good, one that
-    is killed is resumed at its failed step when the platform is up again.
-    """
+    """One process loads the definitions for the daemon and the webserver. It has nothing to finish, so it is killed."""
     port = plan.ports["code"]
     options = ["--module-name", "videomoments_dagster.definitions", "--location-name", "videomoments"]
     options += ["--host", "127.0.0.1", "--port", str(port), "--use-python-environment-entry-point"]
@@ -169,6 +168,20 @@ def _code_server(plan: Plan) -> Program:
         probe=lambda: probes.accepts(port),
         stop_signal=signal.SIGKILL,
     )
+
+
+def _worker(plan: Plan) -> Program:
+    """This host's worker. Without Dagster (for `dagster dev`) it reads the code anew for every run."""
+    arguments = [] if plan.with_dagster else ["--reload"]
+    program = Program(
+        WORKER,
+        _python("videomoments_dagster.defs.workers.worker", *arguments),
+        log=_log(plan, WORKER),
+        environment=plan.environment,
+        probe=lambda: probes.worker_announced(plan.redis_url, program.process.pid if program.process else 0),
+        grace_seconds=plan.settings.worker_grace_seconds + _WEB_GRACE_SECONDS,
+    )
+    return program
 
 
 def _webserver(plan: Plan) -> Program:
@@ -206,7 +219,7 @@ class _Daemon(Program):
 
 
 class _DagsterStorage(Program):
-    """Dagster's tables and pool limits, and runs that an earlier platform left behind.
+    """Dagster's tables and pool limits.
 
     When the tables are there already, nobody needs to wait for it.
     """
@@ -214,7 +227,6 @@ class _DagsterStorage(Program):
     def __init__(self, plan: Plan) -> None:
         super().__init__(STORAGE, [], log=_log(plan, STORAGE), environment=plan.environment)
         self._plan = plan
-        self._started = probes.now()
 
     def begin(self) -> None:
         url = self._plan.dagster_database_url
@@ -223,7 +235,7 @@ class _DagsterStorage(Program):
         start = "import runpy; runpy.run_module('videomoments_dagster.defs.startup', run_name='__main__')"
         migrate = "from dagster import DagsterInstance as I; i = I.get(); i.upgrade(); i.dispose(); "
         code = start if self._current or not made else migrate + start
-        self.argv = [sys.executable, "-c", code, str(self._started.timestamp())]
+        self.argv = [sys.executable, "-c", code]
         self.satisfied_early = self._current
         super().begin()
 

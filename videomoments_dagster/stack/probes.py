@@ -9,6 +9,9 @@ from importlib.metadata import version
 import psycopg2
 from psycopg2 import sql
 
+from videomoments_dagster.errors import ServiceUnavailable
+from videomoments_dagster.requests.connection import connect as connect_redis
+from videomoments_dagster.requests.workers import WorkerRegistry
 from videomoments_dagster.stack.postgres import connect
 
 _TIMEOUT_SECONDS = 1.0
@@ -41,6 +44,16 @@ def accepts(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def worker_announced(redis_url: str, pid: int) -> bool:
+    """Whether the worker of process `pid` takes runs."""
+    with contextlib.closing(connect_redis(redis_url)) as client:
+        try:
+            living = WorkerRegistry(client).living()
+        except ServiceUnavailable:
+            return False
+    return any((worker.host, worker.pid) == (socket.gethostname(), pid) for worker in living)
 
 
 def daemon_beats(database_url: str, since: datetime) -> bool:

@@ -21,7 +21,7 @@ from videomoments_dagster.settings import Settings
 from videomoments_dagster.stack.child import Child
 from videomoments_dagster.stack.files import last_lines, write_private_json
 from videomoments_dagster.stack.home import Home
-from videomoments_dagster.stack.plan import Part, Plan, make_plan
+from videomoments_dagster.stack.plan import CODE, POSTGRESQL, REDIS, Part, Plan, make_plan
 from videomoments_dagster.stack.process_table import kill_all, marked
 
 START_SECONDS = 120.0
@@ -170,14 +170,14 @@ class Supervisor:
         }
 
     def _stop(self, wakeups: socket.socket) -> None:
-        """First who asks for work, then who does it, then what keeps its results. A second signal kills."""
+        """First who asks for work and who does it, then what they ask, then what keeps their results. A second signal
+        kills."""
         self.stopping = True
         everyone = [watched.child for watched in self.watched if watched.child.process]
-        servers = [child for child in everyone if child.name in {"PostgreSQL", "Redis"}]
-        workers = [child for child in everyone if child.stop_signal == signal.SIGKILL]
-        askers = [child for child in everyone if child not in servers and child not in workers]
-        self._end(askers, wakeups)
-        self._end(workers, wakeups)
+        servers = [child for child in everyone if child.name in {POSTGRESQL, REDIS}]
+        code = [child for child in everyone if child.name == CODE]
+        self._end([child for child in everyone if child not in (*servers, *code)], wakeups)
+        self._end(code, wakeups)
         kill_all(marked(self.home.path))
         self._end(servers, wakeups)
 

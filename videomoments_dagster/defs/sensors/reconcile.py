@@ -1,6 +1,8 @@
-"""The reconcile sensor: what PostgreSQL says is queued and no run knows goes onto the stream again.
+"""The reconcile sensor: what was lost on its way goes there again. Requests that PostgreSQL says are queued and no run
+knows go onto the stream, launched runs that no worker can know of go to the broker.
 
-It launches nothing itself: the ingest sensor's `run_key` stays the one place that keeps a request from running twice.
+It starts nothing itself: the ingest sensor's `run_key` stays the one place that keeps a request from running twice, and
+a run's lease what keeps it from being executed twice.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -10,6 +12,7 @@ import dagster as dg
 from db.queries import requests as request_queries
 from videomoments_dagster.defs.policies import REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.defs.workers.launcher import LeasedRunLauncher
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.requests.stages import PipelineType
 from videomoments_dagster.requests.stream import RequestStream, StartMessage
@@ -41,6 +44,8 @@ def reconcile(context: dg.SensorEvaluationContext, platform: PlatformResource) -
                 )
             )
             published += 1
+        launcher = context.instance.run_launcher
+        launched = launcher.relaunch_lost() if isinstance(launcher, LeasedRunLauncher) else 0
     except ServiceUnavailable as error:
         return dg.SkipReason(error.message)
-    return dg.SkipReason(f"{published} lost requests published again." if published else "Nothing was lost.")
+    return dg.SkipReason(f"Published again: {published} lost requests, {launched} lost launches.")

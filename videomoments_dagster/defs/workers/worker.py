@@ -1,0 +1,132 @@
+"""A worker of this host: `python -m videomoments_dagster.defs.workers.worker [--concurrency N] [--queues A,B]
+[--reload]`. One Celery worker whose processes are forked warm: Dagster and the definitions are imported before.
+
+SIGTERM or SIGINT: no new runs; those at work may finish for the grace time, then they are handed back.
+"""
+
+import argparse
+import gc
+import logging
+import os
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from socket import gethostname
+from typing import Any
+
+from celery import signals
+from celery.worker import state
+from dagster_celery.make_app import make_app
+from dagster_celery.tasks import create_execute_job_task
+
+from videomoments_dagster.defs.workers.configuration import celery_arguments
+from videomoments_dagster.defs.workers.launcher import HANDED_BACK
+from videomoments_dagster.defs.workers.task import LeasedTask
+from videomoments_dagster.errors import ServiceUnavailable
+from videomoments_dagster.requests.connection import connect
+from videomoments_dagster.requests.lease import RunLease
+from videomoments_dagster.requests.workers import ANNOUNCE_SECONDS, Worker, WorkerRegistry
+from videomoments_dagster.settings import Settings, get_settings
+
+_log = logging.getLogger("videomoments.worker")
+
+
+def main() -> None:
+    settings = get_settings()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--concurrency", type=int, default=settings.worker_processes or 1)
+    parser.add_argument("--queues", default=settings.worker_queues)
+    parser.add_argument("--reload", action="store_true")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
+    if not options.reload:
+        _import_definitions()
+    me = Worker(
+        name=f"videomoments-{os.getpid()}@{gethostname()}",
+        host=gethostname(),
+        pid=os.getpid(),
+        queues=options.queues.split(","),
+        processes=options.concurrency,
+        running=0,
+    )
+    worker = _app(settings).Worker(
+        hostname=me.name,
+        concurrency=me.processes,
+        queues=me.queues,
+        pool="prefork",
+        loglevel="INFO",
+        max_tasks_per_child=1 if options.reload else settings.worker_max_runs,
+        max_memory_per_child=settings.worker_memory_bytes // 1024,  # Celery counts KiB
+        without_mingle=True,  # asks other workers for a second what they have revoked; nothing is revoked here
+        without_gossip=True,
+        without_heartbeat=True,
+    )
+    presence = _Presence(me, settings)
+    signals.worker_ready.connect(presence.begin)
+    signals.worker_shutting_down.connect(presence.end)
+    signals.worker_shutting_down.connect(_Drain(settings), weak=False)
+    worker.start()
+    sys.exit(worker.exitcode)
+
+
+def _app(settings: Settings) -> Any:
+    app = make_app(celery_arguments(settings.redis_url))
+    options: dict[str, Any] = {"base": LeasedTask}
+    create_execute_job_task(app, **options)
+    return app
+
+
+def _import_definitions() -> None:
+    """All that a run needs, made once: processes forked from here share its memory and start at once."""
+    from videomoments_dagster.definitions import defs
+
+    defs.get_repository_def().get_all_jobs()
+    gc.collect()
+    gc.freeze()
+
+
+class _Presence:
+    """Keeps this worker in the list of workers."""
+
+    def __init__(self, me: Worker, settings: Settings) -> None:
+        self._me, self._registry = me, WorkerRegistry(connect(settings.redis_url))
+
+    def begin(self, sender: Any, **_: Any) -> None:
+        sender.timer.call_repeatedly(ANNOUNCE_SECONDS, self._announce)
+        self._announce()
+
+    def end(self, **_: Any) -> None:
+        with suppress(ServiceUnavailable):  # forgotten soon all the same
+            self._registry.leave(self._me.name)
+
+    def _announce(self) -> None:
+        with suppress(ServiceUnavailable):
+            self._registry.announce(replace(self._me, running=len(state.active_requests)))
+
+
+class _Drain:
+    """Waits for the runs at work when the worker was asked to stop; those left after the grace time are handed back:
+    declared lost, so that the run monitor fails them and Dagster retries them from the failed step elsewhere."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __call__(self, **_: Any) -> None:
+        grace = self._settings.worker_grace_seconds
+        _log.info("Stopping: %d runs have %.0f s to finish.", len(state.active_requests), grace)
+        timer = threading.Timer(grace, self._hand_back)
+        timer.daemon = True
+        timer.start()
+
+    def _hand_back(self) -> None:
+        client = connect(self._settings.redis_url)
+        for request in list(state.active_requests):
+            with suppress(ServiceUnavailable):  # then its lease ends by itself
+                RunLease(client, request.id).declare_lost(HANDED_BACK, even_if_held=True)
+            _log.info("Run %s is handed back.", request.id)
+        os._exit(0)  # the pool's processes die with this one
+
+
+if __name__ == "__main__":
+    main()
