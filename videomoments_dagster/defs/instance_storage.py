@@ -8,6 +8,7 @@ Dagster's storages take a pool.
 
 import os
 import threading
+from functools import partial
 from typing import Any, cast
 
 import sqlalchemy
@@ -72,10 +73,11 @@ def _engine(url: str) -> sqlalchemy.Engine:
         return _engines[url]
 
 
-def _leave_to_the_parent() -> None:
-    """A forked process forgets the connections it inherited, without closing them: they are its parent's."""
+def leave_connections(*, close: bool = True) -> None:
+    """Let go of every connection; the next query opens one. `close` is not for a forked process: those that it
+    inherited are its parent's."""
     for engine in _engines.values():
-        engine.dispose(close=False)
+        engine.dispose(close=close)
 
 
-os.register_at_fork(after_in_child=_leave_to_the_parent)
+os.register_at_fork(after_in_child=partial(leave_connections, close=False))

@@ -15,11 +15,13 @@ from dataclasses import replace
 from socket import gethostname
 from typing import Any
 
+import dagster as dg
 from celery import signals
 from celery.worker import state
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task
 
+from videomoments_dagster.defs.instance_storage import leave_connections
 from videomoments_dagster.defs.workers.configuration import celery_arguments
 from videomoments_dagster.defs.workers.launcher import HANDED_BACK
 from videomoments_dagster.defs.workers.task import LeasedTask
@@ -41,7 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
     if not options.reload:
-        _import_definitions()
+        _warm_up()
     me = Worker(
         name=f"videomoments-{os.getpid()}@{gethostname()}",
         host=gethostname(),
@@ -77,13 +79,27 @@ def _app(settings: Settings) -> Any:
     return app
 
 
-def _import_definitions() -> None:
+def _warm_up() -> None:
     """All that a run needs, made once: processes forked from here share its memory and start at once."""
     from videomoments_dagster.definitions import defs
 
     defs.get_repository_def().get_all_jobs()
+    _run_nothing()
+    with dg.DagsterInstance.get() as instance:
+        instance.get_runs_count()  # the modules of its storages, and that Dagster's tables are there
+    leave_connections()
     gc.collect()
     gc.freeze()
+
+
+def _run_nothing() -> None:
+    """Dagster imports half of itself when the first run starts."""
+
+    @dg.asset
+    def nothing() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([nothing], instance=instance)
 
 
 class _Presence:
