@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from db.session import Database
 from videomoments_dagster.cli.output import console, messages, print_json
-from videomoments_dagster.requests.connection import connect
+from videomoments_dagster.requests.connection import connect, reaching
 from videomoments_dagster.requests.workers import WorkerRegistry
 from videomoments_dagster.settings import QUEUE_NAME, get_settings
 from videomoments_dagster.stack.home import Home
@@ -23,12 +24,16 @@ def worker(
     queues: Annotated[str | None, typer.Option("--queues", "-Q", help="Queues to take runs from, by comma")] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Read the code anew for every run")] = False,
 ) -> None:
-    """Execute runs on this host until it is stopped; Ctrl-C or SIGTERM lets runs finish, or hands them back.
+    """Execute runs on this host until it is stopped.
 
+    Ctrl-C or SIGTERM lets runs finish for VIDEOMOMENTS_WORKER_GRACE_SECONDS, then hands them back.
     The host must reach PostgreSQL, Redis and the object store: set DATABASE_URL, REDIS_URL and GCS_BUCKET_NAME as on
     the host of the platform. Workers may come and go at any time.
     """
     settings = get_settings()
+    Database(settings.database_url).ping()
+    with reaching(client := connect(settings.redis_url)):
+        client.ping()
     if queues and not all(QUEUE_NAME.fullmatch(name) for name in queues.split(",")):
         raise typer.BadParameter("Names of letters, digits, '-' and '_', separated by commas.", param_hint="--queues")
     home = Home(settings.home)

@@ -5,6 +5,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from videomoments_dagster.errors import InvalidConfig
+from videomoments_dagster.settings import QUEUE_NAME
 
 
 class PipelineConfig(BaseModel):
@@ -17,6 +18,9 @@ class PipelineConfig(BaseModel):
     generation_model: str | None = Field(None, max_length=100, description="Registry key of the model that finds")
     refinement_model: str | None = Field(None, max_length=100, description="Registry key of the model that refines")
     scoring_model: str | None = Field(None, max_length=100, description="Registry key of the model that scores")
+    queue: str | None = Field(
+        None, pattern=f"^{QUEUE_NAME.pattern}$", description="Queue whose workers execute the run; `video` if unset"
+    )
     min_moment_length: float = Field(15.0, ge=1, le=36_000, description="Shortest moment, seconds")
     max_moment_length: float = Field(600.0, ge=1, le=36_000, description="Longest moment, seconds")
     min_moments: int | None = Field(None, ge=0, le=1000, description="Fewest moments, where the talk has so many")

@@ -14,10 +14,11 @@ from typing import Literal
 
 import psutil
 import psycopg2
-from redis import Redis
 from redis.exceptions import RedisError
 
 from videomoments_dagster.errors import ServiceUnavailable, VideoMomentsError
+from videomoments_dagster.requests.connection import connect as connect_redis
+from videomoments_dagster.requests.workers import WorkerRegistry
 from videomoments_dagster.settings import Settings
 from videomoments_dagster.stack import binaries, identity, ports
 from videomoments_dagster.stack.home import Home
@@ -161,12 +162,20 @@ def _redis(settings: Settings, home: Home) -> Iterator[Finding]:
     else:
         url = settings.redis_url
     try:
-        with closing(Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5)) as client:
+        with closing(connect_redis(url)) as client:
             number = client.info("server")["redis_version"]  # pyright: ignore[reportIndexIssue]  # typed for both kinds
-    except (RedisError, ValueError) as error:
+            living = WorkerRegistry(client).living()
+    except (RedisError, VideoMomentsError, ValueError) as error:
         yield Finding("Redis", "missing", str(error), "Start it or correct REDIS_URL; unset it to use an embedded one.")
         return
     yield Finding("Redis", "ok", f"answers, version {number}")
+    if living:
+        queues = sorted({queue for worker in living for queue in worker.queues})
+        processes = sum(worker.processes for worker in living)
+        found = f"{len(living)} with {processes} processes, for the queues {', '.join(queues)}"
+        yield Finding("Workers", "ok", found)
+    else:
+        yield Finding("Workers", "warning", "none: runs wait", "Start one: `videomoments worker`.")
 
 
 def _binary(subject: str, find: Callable[[], Path]) -> Finding:

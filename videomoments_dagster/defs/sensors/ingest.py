@@ -16,6 +16,7 @@ from videomoments_dagster.defs import jobs
 from videomoments_dagster.defs.partitions import VIDEOS, videos
 from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.defs.workers.configuration import DEFAULT_QUEUE, QUEUE_TAG
 from videomoments_dagster.errors import Conflict, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.requests.stream import DeleteMessage, RequestStream, StartMessage
 
@@ -91,7 +92,11 @@ def _take(
         run_key=message.request_id,
         job_name=jobs.JOB_OF[message.pipeline_type],
         partition_key=message.video_id,
-        tags={REQUEST_TAG: message.request_id, PIPELINE_TAG: message.pipeline_type.value},
+        tags={
+            REQUEST_TAG: message.request_id,
+            PIPELINE_TAG: message.pipeline_type.value,
+            QUEUE_TAG: message.config.get("queue") or DEFAULT_QUEUE,
+        },
     )
 
 
