@@ -38,7 +38,7 @@ def test_it_loads_the_graph_survives_kills_and_leaves_nothing(tmp_path: Path) ->
         loaded, assets = _graph(connections["dagster_url"])
         assert loaded == ["videomoments"]
         assert {"video", "audio", "transcript", "moments", "clips"} <= assets
-        for name in ("Dagster daemon", "Code server"):
+        for name in ("Dagster daemon", "Code server", "Worker"):
             os.kill(connections["children"][name], signal.SIGKILL)
             watched.until(f"{name} is back")
         assert _daemons(platform) == 1

@@ -1,4 +1,6 @@
-"""The services and the API through the command line: start, use, kill, start again. Dagster is in test_dagster.py."""
+"""The services and the API through the command line: start, use, kill, start again. Dagster and the
+worker are in test_dagster.py.
+"""
 
 import contextlib
 import os
@@ -32,6 +34,7 @@ def make_platform(tmp_path: Path) -> Iterator[Callable[..., Platform]]:
     with contextlib.ExitStack() as stack:
 
         def make(name: str = "home", *, usual_ports: bool = False, **configured: str) -> Platform:
+            configured = {"VIDEOMOMENTS_WORKER_PROCESSES": "0"} | configured
             platform = Platform(tmp_path / name, usual_ports=usual_ports, **configured)
             stack.callback(platform.run, "down")
             return platform

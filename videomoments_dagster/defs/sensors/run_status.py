@@ -17,6 +17,7 @@ from videomoments_dagster.defs.policies import BLOCKED_ERROR, PARTITION_TAG, REQ
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import lock_owner, pipeline_type, run_times
 from videomoments_dagster.errors import ServiceUnavailable
+from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.status import LiveStatus
 
@@ -49,7 +50,7 @@ def run_failed(context: dg.RunFailureSensorContext, platform: PlatformResource) 
     """Records a failed run with its typed error; `partial` when its moments are there. When Dagster retries it, only
     the run has ended: its request, status and lock go on with the next one."""
     run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
-    error = _typed_error(context)
+    error = _typed_error(context, platform)
     if run.tags.get(WILL_RETRY_TAG) == "true":
         if video := _video_of(run):
             with platform.database.session() as session:
@@ -113,8 +114,8 @@ def _record(
     )
 
 
-def _typed_error(context: dg.RunFailureSensorContext) -> dict[str, Any]:
-    """The first failed step's error as `{stage, code, message, hint, retryable}`."""
+def _typed_error(context: dg.RunFailureSensorContext, platform: PlatformResource) -> dict[str, Any]:
+    """The first failed step's error as `{stage, code, message, hint, retryable}`; else why the run was lost."""
     for event in context.get_step_failure_events():
         failure = event.step_failure_data.user_failure_data
         if failure and "code" in failure.metadata:
@@ -131,7 +132,16 @@ def _typed_error(context: dg.RunFailureSensorContext) -> dict[str, Any]:
     return {
         "stage": None,
         "code": "run_crashed",
-        "message": (context.failure_event.message or "The run's process ended.").strip().splitlines()[0][:500],
+        "message": _why_lost(platform, context.dagster_run.run_id)
+        or (context.failure_event.message or "The run's process ended.").strip().splitlines()[0][:500],
         "hint": "Start the video again; finished stages keep their results.",
         "retryable": True,
     }
+
+
+def _why_lost(platform: PlatformResource, run_id: str) -> str | None:
+    try:
+        verdict = RunLease(platform.redis, run_id).verdict()
+    except ServiceUnavailable:
+        return None
+    return f"The run was lost: {verdict}." if verdict else None

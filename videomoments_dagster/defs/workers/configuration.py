@@ -45,9 +45,9 @@ def _settings() -> dict[str, Any]:
         },
         "task_publish_retry": True,
         "task_publish_retry_policy": {
-            "max_retries": 15,  # half a minute: a broker that is restarted costs no run
+            "max_retries": 3,  # no more: the queue waits meanwhile, and the reconcile sensor publishes it again
             "interval_start": 0,
             "interval_step": 0.5,
-            "interval_max": 2,
+            "interval_max": 1,
         },
     }

@@ -19,7 +19,7 @@ from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, Worke
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._serdes import ConfigurableClassData
 from dagster_celery.launcher import CeleryRunLauncher
-from kombu.exceptions import ChannelError
+from kombu.exceptions import ChannelError, OperationalError
 
 from videomoments_dagster.defs.workers.configuration import DEFAULT_QUEUE, QUEUE_TAG, celery_arguments
 from videomoments_dagster.errors import ServiceUnavailable
@@ -89,7 +89,8 @@ class LeasedRunLauncher(CeleryRunLauncher):
 
     def relaunch_lost(self) -> int:
         """Publish runs again that were launched and have neither a worker nor a message: the daemon died between the
-        two, or the broker lost its data. Returns how many. Safe to repeat: a run with two messages is executed once.
+        two, or the broker was away or lost its data. Returns how many. Safe to repeat: a run with two messages is
+        executed once.
 
         Raises ServiceUnavailable.
         """
@@ -111,10 +112,14 @@ class LeasedRunLauncher(CeleryRunLauncher):
         return published
 
     def _launch_celery_task_run(self, run: dg.DagsterRun, task_signature: Task, routing_key: str) -> None:
-        """The message carries the run's id as its own: workers and operators see which run a task is."""
+        """The message carries the run's id as its own: workers and operators see which run a task is. While the broker
+        is away the run stays launched, and is published when it is back (see `relaunch_lost`)."""
         assert isinstance(task_signature, Signature)  # noqa: S101  # Dagster's annotation says Task
         named: Any = task_signature.set(task_id=run.run_id)
-        super()._launch_celery_task_run(run, named, routing_key)
+        try:
+            super()._launch_celery_task_run(run, named, routing_key)
+        except OperationalError:
+            self._instance.report_engine_event("The broker does not answer: launched again once it does.", run)
 
     def _queue_of(self, run: dg.DagsterRun) -> str:
         return run.tags.get(QUEUE_TAG, self.default_queue)
