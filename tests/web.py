@@ -12,11 +12,11 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 class Web:
     """`url` without a trailing slash; `answers` by path; `hits` counts the requests of each path."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.answers: dict[str, Answer] = {}
         self.hits: dict[str, int] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._server = ThreadingHTTPServer((host, 0), self._handler())
+        self.url = f"http://{host}:{self._server.server_port}"
 
     def serve_file(self, path: str, file: Path, content_type: str = "video/mp4") -> str:
         """Serve `file` at `path`; returns its URL."""
@@ -73,8 +73,8 @@ class Web:
 
 
 @contextmanager
-def serving() -> Iterator[Web]:
-    web = Web()
+def serving(host: str = "127.0.0.1") -> Iterator[Web]:
+    web = Web(host)
     thread = web.run()
     try:
         yield web

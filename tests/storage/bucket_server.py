@@ -19,19 +19,22 @@ BUCKET = "test-bucket"
 
 
 class BucketServer(ThreadingHTTPServer):
-    """`faults` maps 'METHOD path-start' to functions that answer instead, once each; `calls` is what was asked."""
+    """`faults` maps 'METHOD path-start' to functions that answer instead, once each; `calls` is what was asked.
+    `before_answer` gets the asker's address and 'METHOD path', and may keep it waiting."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), _Handler)
+        self.host = host
         self.objects: dict[str, tuple[dict[str, Any], bytes]] = {}
         self.sessions: dict[str, tuple[dict[str, Any], bytearray, str | None]] = {}
         self.faults: list[tuple[str, Callable[[_Handler], None]]] = []
         self.calls: list[str] = []
+        self.before_answer: Callable[[str, str], None] = lambda asker, call: None
         self.generation = 1000
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"http://{self.host}:{self.server_port}"
 
     def store(self, metadata: dict[str, Any], body: bytes) -> dict[str, Any]:
         self.generation += 1
@@ -49,8 +52,8 @@ class BucketServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def running() -> Iterator[BucketServer]:
-    with BucketServer() as server:
+def running(host: str = "127.0.0.1") -> Iterator[BucketServer]:
+    with BucketServer(host) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -90,6 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         self.server.calls.append(f"{self.command} {parts.path}")
+        self.server.before_answer(self.client_address[0], f"{self.command} {unquote(parts.path)}")
         for fault in list(self.server.faults):
             if f"{self.command} {parts.path}".startswith(fault[0]):
                 self.server.faults.remove(fault)
