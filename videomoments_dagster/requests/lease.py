@@ -29,6 +29,10 @@ return redis.call('EXISTS', KEYS[2])
 _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1], KEYS[2]) end
 """
+_FORGET = """
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, 1, #ARGV[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
 
 
 class LeaseLost(Exception):
@@ -79,6 +83,11 @@ class RunLease:
         ends the holder itself."""
         with reaching(self._redis):
             return bool(self._redis.set(self._lease, _LOST + reason, nx=not even_if_held, ex=_VERDICT_SECONDS))
+
+    def forget_verdict(self) -> None:
+        """Let the run be claimed again: it was lost before it had begun."""
+        with reaching(self._redis):
+            self._redis.eval(_FORGET, 1, self._lease, _LOST)
 
     def order_cancel(self) -> None:
         """Have the holder interrupt the run at its next renewal."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 RELAUNCH_SECONDS = 20
 """How long a launched run may stay without a worker before its message can count as lost."""
 HANDED_BACK = "its worker was stopped and handed it back"
+PROCESS_DIED = "its worker process died"
+_GONE = "its worker is gone, or can't be reached"
 
 
 class LeasedRunLauncher(CeleryRunLauncher):
@@ -71,10 +73,9 @@ class LeasedRunLauncher(CeleryRunLauncher):
             verdict = lease.verdict()
             if verdict is None:
                 missing = time.monotonic() - self._missing_since.setdefault(run.run_id, time.monotonic())
-                reason = "its worker is gone, or can't be reached"
-                if missing < CONFIRM_SECONDS or not self._redis_is_steady() or not lease.declare_lost(reason):
+                if missing < CONFIRM_SECONDS or not self._redis_is_steady() or not lease.declare_lost(_GONE):
                     return CheckRunHealthResult(WorkerStatus.RUNNING)
-                verdict = reason
+                verdict = _GONE
         except ServiceUnavailable:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         self._missing_since.pop(run.run_id, None)
@@ -107,6 +108,7 @@ class LeasedRunLauncher(CeleryRunLauncher):
             for record in records:
                 if record.update_timestamp.replace(tzinfo=UTC) > before:
                     continue
+                RunLease(self._redis, record.dagster_run.run_id).forget_verdict()
                 self.launch_run(LaunchRunContext(dagster_run=record.dagster_run, workspace=None))
                 published += 1
         return published

@@ -16,6 +16,7 @@ from socket import gethostname
 from typing import Any
 
 import dagster as dg
+from billiard.exceptions import WorkerLostError
 from celery import signals
 from celery.worker import state
 from dagster_celery.make_app import make_app
@@ -23,7 +24,7 @@ from dagster_celery.tasks import create_execute_job_task
 
 from videomoments_dagster.defs.instance_storage import leave_connections
 from videomoments_dagster.defs.workers.configuration import celery_arguments
-from videomoments_dagster.defs.workers.launcher import HANDED_BACK
+from videomoments_dagster.defs.workers.launcher import HANDED_BACK, PROCESS_DIED
 from videomoments_dagster.defs.workers.task import LeasedTask
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.requests.connection import connect
@@ -64,6 +65,7 @@ def main() -> None:
         without_gossip=True,
         without_heartbeat=True,
     )
+    signals.task_failure.connect(_process_died)
     presence = _Presence(me, settings)
     signals.worker_ready.connect(presence.begin)
     signals.worker_shutting_down.connect(presence.end)
@@ -100,6 +102,13 @@ def _run_nothing() -> None:
 
     with dg.DagsterInstance.ephemeral() as instance:
         dg.materialize([nothing], instance=instance)
+
+
+def _process_died(task_id: str, exception: BaseException, **_: Any) -> None:
+    """Sent in the worker's main process: a run whose process died need not wait for the end of its lease."""
+    if isinstance(exception, WorkerLostError):
+        with suppress(ServiceUnavailable):
+            RunLease(connect(get_settings().redis_url), task_id).declare_lost(PROCESS_DIED, even_if_held=True)
 
 
 class _Presence:
