@@ -68,7 +68,7 @@ class Namespaces:
             _call("unshare", _CLONE_NEWNET | _CLONE_NEWUTS)
             _call("sethostname", name.encode(), len(name))
             with IPRoute() as network:
-                network.link("set", index=network.link_lookup(ifname="lo")[0], state="up")
+                network.link("set", index=_index(network, "lo"), state="up")
             self._descriptors = _own()
 
 
@@ -126,7 +126,7 @@ class Network:
             stack.callback(self._switch.close)
             with self._switch.entered(), IPRoute() as network:
                 network.link("add", ifname="bridge", kind="bridge")
-                self._bridge: int = network.link_lookup(ifname="bridge")[0]
+                self._bridge = _index(network, "bridge")
                 network.link("set", index=self._bridge, state="up")
             self.hosts: list[Host] = []
             for number, name in enumerate(names, start=1):
@@ -142,8 +142,7 @@ class Network:
     def connect(self, host: str, connected: bool) -> None:
         """Put the host's cable into the switch, or take it out."""
         with self._switch.entered(), IPRoute() as network:
-            port = network.link_lookup(ifname=host)[0]
-            network.link("set", index=port, master=self._bridge if connected else 0)
+            network.link("set", index=_index(network, host), master=self._bridge if connected else 0)
 
     def _lay_cable(self, host: Host) -> None:
         with self._switch.entered(), IPRoute() as network:
@@ -153,11 +152,16 @@ class Network:
                 kind="veth",
                 peer={"ifname": "eth0", "net_ns_fd": host.namespaces.descriptor},
             )
-            network.link("set", index=network.link_lookup(ifname=host.name)[0], state="up", master=self._bridge)
+            network.link("set", index=_index(network, host.name), state="up", master=self._bridge)
         with host.entered(), IPRoute() as network:
-            card = network.link_lookup(ifname="eth0")[0]
+            card = _index(network, "eth0")
             network.addr("add", index=card, address=host.address, prefixlen=24)
             network.link("set", index=card, state="up")
+
+
+def _index(network: IPRoute, name: str) -> int:
+    [index] = network.link_lookup(ifname=name)
+    return index
 
 
 def _own() -> dict[str, int]:
