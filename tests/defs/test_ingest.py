@@ -64,6 +64,19 @@ def test_a_request_becomes_a_partition_and_a_run(platform: PlatformResource, ins
     assert isinstance(_tick(platform, instance, result.cursor), dg.SkipReason)
 
 
+def test_a_request_chooses_its_queue(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
+    requests = RequestStream(platform.redis)
+    requests.publish(StartMessage("r1", "talk", PipelineType.FULL, "https://example.com/talk.mp4", {"queue": "gpu"}))
+    requests.publish(StartMessage("r2", "show", PipelineType.FULL, "https://example.com/show.mp4", {}))
+    requests.publish(StartMessage("r3", "bad", PipelineType.FULL, "https://example.com/bad.mp4", {"queue": "a,b"}))
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult)
+    queues = {run.run_key: run.tags.get("dagster-celery/queue") for run in result.run_requests or ()}
+    assert queues == {"r1": "gpu", "r2": None}
+    [dead] = _dead(platform)
+    assert "queue" in dead["dead_reason"]
+
+
 def test_a_tick_that_died_before_its_cursor_was_stored_is_repeated_whole(
     platform: PlatformResource, instance: dg.DagsterInstance
 ) -> None:

@@ -16,7 +16,7 @@ from videomoments_dagster.defs import jobs
 from videomoments_dagster.defs.partitions import VIDEOS, videos
 from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.defs.workers.configuration import DEFAULT_QUEUE, QUEUE_TAG
+from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
 from videomoments_dagster.errors import Conflict, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.requests.stream import DeleteMessage, RequestStream, StartMessage
 
@@ -92,11 +92,8 @@ def _take(
         run_key=message.request_id,
         job_name=jobs.JOB_OF[message.pipeline_type],
         partition_key=message.video_id,
-        tags={
-            REQUEST_TAG: message.request_id,
-            PIPELINE_TAG: message.pipeline_type.value,
-            QUEUE_TAG: message.config.get("queue") or DEFAULT_QUEUE,
-        },
+        tags={REQUEST_TAG: message.request_id, PIPELINE_TAG: message.pipeline_type.value}
+        | ({QUEUE_TAG: message.config["queue"]} if message.config.get("queue") else {}),
     )
 
 

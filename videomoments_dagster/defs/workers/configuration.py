@@ -5,6 +5,7 @@ arrive twice or never (see launcher.py), and is acknowledged as soon as a proces
 """
 
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 QUEUE_TAG = "dagster-celery/queue"
 DEFAULT_QUEUE = "video"
@@ -19,8 +20,16 @@ def celery_arguments(redis_url: str) -> dict[str, Any]:
 
 
 def broker_url(redis_url: str) -> str:
-    """As Celery writes it: a Unix socket has another scheme there."""
-    return redis_url.replace("unix://", "redis+socket://", 1)
+    """As Celery writes it: a Unix socket has another scheme there, and its database another name. Without being told,
+    Celery would take any certificate."""
+    scheme, _, rest = redis_url.partition("://")
+    address, _, query = rest.partition("?")
+    options = dict(parse_qsl(query))
+    if scheme == "unix":
+        scheme, options["virtual_host"] = "redis+socket", options.pop("db", "0")
+    elif scheme == "rediss":
+        options.setdefault("ssl_cert_reqs", "required")
+    return f"{scheme}://{address}{'?' if options else ''}{urlencode(options)}"
 
 
 def _settings() -> dict[str, Any]:
