@@ -1,0 +1,267 @@
+"""A small site: Dagster's database, a Redis of its own, and workers started as their users start them.
+
+Runs are launched through the instance, so that real messages are sent. What a test sees is what an operator sees: run
+statuses, keys, processes.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+import redis as redis_client
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+from tests.workers.graph import DIRECTORY_TAG, defs
+from videomoments_dagster.defs.workers.launcher import LeasedRunLauncher
+from videomoments_dagster.requests.lease import RunLease
+from videomoments_dagster.requests.workers import WorkerRegistry
+from videomoments_dagster.settings import Settings
+from videomoments_dagster.stack.redis import EmbeddedRedis
+
+GRAPH = "tests.workers.graph"
+_ROOT = Path(__file__).resolve().parents[2]
+_SETTINGS = {str(field.alias) for field in Settings.model_fields.values()}
+
+
+def until(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
+    """What `condition` says once it is true."""
+    end = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < end, f"not within {seconds:.0f} s"
+        threading.Event().wait(0.05)
+    return answer
+
+
+class Gate:
+    """Where a step and its test meet. Both ends are held open here, so that neither side waits for an opening."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
+        self.directory = directory
+        for name in ("entered", "go"):
+            os.mkfifo(directory / name)
+        self._entered, self._go = (os.open(directory / name, os.O_RDWR) for name in ("entered", "go"))
+
+    def entered(self, *, seconds: float = 20.0) -> psutil.Process:
+        """Wait until a step is here; the process it named."""
+        assert select.select([self._entered], [], [], seconds)[0], "no step came"
+        line = b""
+        while not line.endswith(b"\n"):
+            line += os.read(self._entered, 1)
+        return psutil.Process(int(line))
+
+    @property
+    def is_quiet(self) -> bool:
+        return not select.select([self._entered], [], [], 0)[0]
+
+    def open(self) -> None:
+        """Let one step go on."""
+        os.write(self._go, b".")
+
+    def executed(self, step: str | None = None) -> list[tuple[str, int]]:
+        """Run and process of every execution of a step, in order."""
+        path = self.directory / "executed"
+        lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        return [(run_id, int(pid)) for run_id, name, pid in lines if step in {None, name}]
+
+    def close(self) -> None:
+        os.close(self._entered)
+        os.close(self._go)
+
+
+class Site:
+    """`instance` is Dagster's, as the daemon and the webserver have it."""
+
+    def __init__(self, directory: Path, database_url: str, **configured: str) -> None:
+        self.directory = directory
+        self.redis_server = EmbeddedRedis(directory / "redis")
+        self.environment = (
+            {name: value for name, value in os.environ.items() if name not in _SETTINGS}
+            | {
+                "DATABASE_URL": database_url,
+                "DAGSTER_DATABASE_URL": database_url,
+                "REDIS_URL": self.redis_server.start(),
+                "VIDEOMOMENTS_MAX_CONCURRENT_RUNS": "10",
+                "DAGSTER_HOME": str(directory / "dagster"),
+                "DAGSTER_DISABLE_TELEMETRY": "1",
+                "PYTHONSAFEPATH": "1",
+                "PYTHONPATH": f"{directory / 'modules'}{os.pathsep}{_ROOT}",  # Dagster leaves the first out when it loads code
+                **configured,
+            }
+        )
+        for name in ("dagster", "modules"):
+            (directory / name).mkdir()
+        (directory / "dagster" / "dagster.yaml").write_bytes((_ROOT / "dagster.yaml").read_bytes())
+        self.redis = redis_client.Redis.from_url(self.environment["REDIS_URL"], decode_responses=True)
+        with _variables(self.environment):
+            self.instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(self.environment["DAGSTER_HOME"]))
+            launcher = self.instance.run_launcher
+        assert isinstance(launcher, LeasedRunLauncher)
+        self.launcher = launcher
+        self.registry = WorkerRegistry(self.redis)
+        self._gates: list[Gate] = []
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def stop(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+                    each.kill()
+            process.communicate()
+        for gate in self._gates:
+            gate.close()
+        self.instance.dispose()
+        self.redis.close()
+        self.redis_server.stop()
+
+    def gate(self) -> Gate:
+        self._gates.append(Gate(self.directory / f"gate{len(self._gates)}"))
+        return self._gates[-1]
+
+    def create(self, job: str, gate: Gate, **tags: str) -> str:
+        """A run that nothing has launched yet; its id."""
+        definition = defs.resolve_job_def(job)
+        code = ReconstructableRepository.for_module(GRAPH, "defs").get_reconstructable_job(job).get_python_origin()
+        location = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=GRAPH), GRAPH)
+        run = self.instance.create_run_for_job(
+            definition,
+            tags={DIRECTORY_TAG: str(gate.directory)} | tags,
+            job_code_origin=code,
+            remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job),
+        )
+        return run.run_id
+
+    def launch(self, job: str, gate: Gate, **tags: str) -> str:
+        """A run whose message has been sent; its id."""
+        run_id = self.create(job, gate, **tags)
+        self.instance.launch_run(run_id, workspace=None)  # pyright: ignore[reportArgumentType]  # Celery needs none
+        return run_id
+
+    def status(self, run_id: str) -> str:
+        run = self.instance.get_run_by_id(run_id)
+        assert run
+        return run.status.value
+
+    def ends(self, *run_ids: str, seconds: float = 20.0) -> list[str]:
+        """Wait until the runs are over; their statuses."""
+
+        def over() -> list[str] | None:
+            runs = self.instance.get_runs(dg.RunsFilter(run_ids=list(run_ids)))
+            statuses = {run.run_id: run.status.value for run in runs if run.is_finished}
+            return [statuses[run_id] for run_id in run_ids] if len(statuses) == len(run_ids) else None
+
+        return until(over, seconds=seconds)
+
+    def story(self, run_id: str) -> str:
+        """What Dagster tells about a run, for people who read a failed test."""
+        return "\n".join(
+            f"{entry.message} {(entry.dagster_event and entry.dagster_event.event_specific_data) or ''}"
+            for entry in self.instance.all_logs(run_id)
+        )
+
+    def lease(self, run_id: str) -> RunLease:
+        return RunLease(self.redis, run_id)
+
+    def worker(self, *options: str, name: str = "host", **configured: str) -> "RunningWorker":
+        """Start a worker, as on a host of its own."""
+        home = self.directory / f"{name}{len(self._processes)}"
+        environment = self.environment | {"VIDEOMOMENTS_HOME": str(home)} | configured
+        worker = RunningWorker(self, self._spawn(["videomoments_dagster.cli.main", "worker", *options], environment))
+        return worker
+
+    def daemon(self) -> None:
+        """Start Dagster's own: its run monitor, its retries, its queue."""
+        self._spawn(["dagster._daemon", "run", "-m", GRAPH], self.environment)
+
+    def command(self, *arguments: str) -> str:
+        """What the command line says."""
+        environment = self.environment | {"VIDEOMOMENTS_HOME": str(self.directory / "operator")}
+        argv = [sys.executable, "-m", "videomoments_dagster.cli.main", *arguments]
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def _spawn(self, arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
+        log = self.directory / f"process{len(self._processes)}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                env=environment,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                text=True,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+
+class RunningWorker:
+    """A worker process, seen from outside."""
+
+    def __init__(self, site: Site, process: "subprocess.Popen[str]") -> None:
+        self._site, self.process = site, process
+
+    @property
+    def is_listed(self) -> bool:
+        return any(worker.pid == self.process.pid for worker in self._site.registry.living())
+
+    def ready(self) -> "RunningWorker":
+        until(lambda: self.is_listed or self.process.poll() is not None, seconds=60)
+        assert self.process.poll() is None
+        return self
+
+    def children(self) -> list[psutil.Process]:
+        """The processes that execute runs."""
+        return psutil.Process(self.process.pid).children()
+
+    def ends(self, *, seconds: float = 20.0) -> int:
+        return self.process.wait(seconds)
+
+
+def executions(gate: Gate) -> Counter[str]:
+    """How often each run has executed a step."""
+    return Counter(run_id for run_id, _ in gate.executed())
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Freeze a process for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def _variables(environment: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
