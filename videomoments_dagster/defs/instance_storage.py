@@ -17,6 +17,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_url_from_config
 
+from db.session import connect_arguments, parse_url
 from videomoments_dagster.settings import with_driver
 
 POOL_SIZE = 3
@@ -64,6 +65,7 @@ def _engine(url: str) -> sqlalchemy.Engine:
             _engines[url] = sqlalchemy.create_engine(
                 url,
                 isolation_level="AUTOCOMMIT",
+                connect_args={**connect_arguments(parse_url(url)), "application_name": "videomoments-dagster"},
                 pool_size=POOL_SIZE,
                 max_overflow=MAX_OVERFLOW,
                 pool_pre_ping=True,

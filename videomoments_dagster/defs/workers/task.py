@@ -45,10 +45,9 @@ class LeasedTask(celery.Task):
             _log.info("Run %s is executed elsewhere: this message is dropped.", run_id)
             return None
         try:
-            with dg.DagsterInstance.get() as instance:
+            with dg.DagsterInstance.get() as instance, _interruptible(), _held(lease, holder, instance, run_id):
                 if _may_start(instance, run_id):
-                    with _held(lease, holder, instance, run_id), _interruptible():
-                        return super().__call__(*args, **kwargs)
+                    return super().__call__(*args, **kwargs)
         finally:
             with suppress(ServiceUnavailable):
                 lease.release(holder)
