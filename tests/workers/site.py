@@ -22,6 +22,7 @@ import psutil
 import redis as redis_client
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.launcher import LaunchRunContext
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
     RemoteJobOrigin,
@@ -93,20 +94,18 @@ class Site:
     def __init__(self, directory: Path, database_url: str, **configured: str) -> None:
         self.directory = directory
         self.redis_server = EmbeddedRedis(directory / "redis")
-        self.environment = (
-            {name: value for name, value in os.environ.items() if name not in _SETTINGS}
-            | {
-                "DATABASE_URL": database_url,
-                "DAGSTER_DATABASE_URL": database_url,
-                "REDIS_URL": self.redis_server.start(),
-                "VIDEOMOMENTS_MAX_CONCURRENT_RUNS": "10",
-                "DAGSTER_HOME": str(directory / "dagster"),
-                "DAGSTER_DISABLE_TELEMETRY": "1",
-                "PYTHONSAFEPATH": "1",
-                "PYTHONPATH": f"{directory / 'modules'}{os.pathsep}{_ROOT}",  # Dagster leaves the first out when it loads code
-                **configured,
-            }
-        )
+        self.environment = {name: value for name, value in os.environ.items() if name not in _SETTINGS} | {
+            "DATABASE_URL": database_url,
+            "DAGSTER_DATABASE_URL": database_url,
+            "REDIS_URL": self.redis_server.start(),
+            "VIDEOMOMENTS_MAX_CONCURRENT_RUNS": "10",
+            "DAGSTER_HOME": str(directory / "dagster"),
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+            "PYTHONSAFEPATH": "1",
+            # Dagster leaves the first of these out when it loads code
+            "PYTHONPATH": f"{directory / 'modules'}{os.pathsep}{_ROOT}",
+            **configured,
+        }
         for name in ("dagster", "modules"):
             (directory / name).mkdir()
         (directory / "dagster" / "dagster.yaml").write_bytes((_ROOT / "dagster.yaml").read_bytes())
@@ -155,6 +154,12 @@ class Site:
         self.instance.launch_run(run_id, workspace=None)  # pyright: ignore[reportArgumentType]  # Celery needs none
         return run_id
 
+    def send_again(self, run_id: str) -> None:
+        """A copy of the run's message, as a broker delivers one that it thinks lost."""
+        run = self.instance.get_run_by_id(run_id)
+        assert run
+        self.launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+
     def status(self, run_id: str) -> str:
         run = self.instance.get_run_by_id(run_id)
         assert run
@@ -184,8 +189,7 @@ class Site:
         """Start a worker, as on a host of its own."""
         home = self.directory / f"{name}{len(self._processes)}"
         environment = self.environment | {"VIDEOMOMENTS_HOME": str(home)} | configured
-        worker = RunningWorker(self, self._spawn(["videomoments_dagster.cli.main", "worker", *options], environment))
-        return worker
+        return RunningWorker(self, self._spawn(["videomoments_dagster.cli.main", "worker", *options], environment))
 
     def daemon(self) -> None:
         """Start Dagster's own: its run monitor, its retries, its queue."""

@@ -1,0 +1,149 @@
+"""Messages that come twice, late or never: every run is executed, and none twice."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+import pytest
+from dagster._core.launcher import WorkerStatus
+
+from tests.workers.graph import POOL
+from tests.workers.site import RunningWorker, Site, executions, stopped, until
+from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
+from videomoments_dagster.defs.workers.launcher import RELAUNCH_SECONDS
+from videomoments_dagster.requests.lease import CONFIRM_SECONDS, FENCE_SECONDS
+from videomoments_dagster.stack.postgres import connect
+
+
+@pytest.fixture(scope="module")
+def worker(site: Site) -> RunningWorker:
+    return site.worker("--concurrency=2").ready()
+
+
+@pytest.fixture(scope="module")
+def gpu_worker(site: Site, worker: RunningWorker) -> RunningWorker:
+    return site.worker("--concurrency=1", "--queues=gpu").ready()
+
+
+@pytest.mark.slow
+def test_a_message_that_comes_again_executes_nothing_again(site: Site, worker: RunningWorker) -> None:
+    gate, others = site.gate(), site.gate()
+    run = site.create("waiting", gate)
+    site.instance.launch_run(run, workspace=None)  # pyright: ignore[reportArgumentType]
+    gate.entered()
+    for _ in range(3):
+        site.send_again(run)
+    assert site.ends(site.launch("quick", others)) == ["SUCCESS"], "by the other process, after the copies"
+    assert site.lease(run).holder()
+    gate.open()
+    assert site.ends(run) == ["SUCCESS"]
+    site.send_again(run)
+    assert site.ends(*[site.launch("quick", others) for _ in range(3)]) == ["SUCCESS"] * 3
+    assert executions(gate) == {run: 2}, "each of its two steps once"
+    assert site.lease(run).holder() is None
+
+
+@pytest.mark.slow
+def test_runs_wait_for_a_worker_of_their_queue_and_a_lost_message_is_sent_again(
+    site: Site, worker: RunningWorker
+) -> None:
+    gate = site.gate()
+    lost, waiting = (site.launch("quick", gate, **{QUEUE_TAG: "gpu"}) for _ in range(2))
+    assert site.redis.llen("gpu") == 2
+    assert site.redis.rpop("gpu"), "the first of the two"
+    assert site.launcher.relaunch_lost() == 0, "it may be on its way"
+    _let_pass(site, RELAUNCH_SECONDS + 1)
+    assert site.launcher.relaunch_lost() == 2, "which of the two it was can't be told"
+    _let_pass(site, RELAUNCH_SECONDS + 1)
+    assert site.launcher.relaunch_lost() == 0, "messages wait"
+    assert site.ends(site.launch("quick", site.gate())) == ["SUCCESS"], "other queues go on"
+    assert [site.status(lost), site.status(waiting)] == ["STARTING"] * 2
+
+    joined = site.worker("--concurrency=1", "--queues=gpu,other").ready()
+    assert site.ends(lost, waiting) == ["SUCCESS"] * 2
+    assert executions(gate) == {lost: 2, waiting: 2}
+    listed = {each["pid"]: each for each in json.loads(site.command("workers", "--json"))}
+    assert listed[joined.process.pid]["queues"] == ["gpu", "other"]
+    assert listed[worker.process.pid]["queues"] == ["video"]
+    assert listed[worker.process.pid]["processes"] == 2
+    joined.process.send_signal(signal.SIGTERM)
+    assert joined.ends() == 0
+    assert not joined.is_listed
+
+
+@pytest.mark.slow
+def test_a_pool_holds_across_workers(site: Site, worker: RunningWorker, gpu_worker: RunningWorker) -> None:
+    site.instance.event_log_storage.set_concurrency_slots(POOL, 1)
+    gate = site.gate()
+    runs = [site.launch("slotted", gate), site.launch("slotted", gate, **{QUEUE_TAG: "gpu"})]
+    gate.entered()
+    until(lambda: {site.status(run) for run in runs} == {"STARTED"})
+    threading.Event().wait(1.5)  # Dagster asks for a slot every second
+    assert gate.is_quiet
+    gate.open()
+    gate.entered()
+    gate.open()
+    assert site.ends(*runs) == ["SUCCESS"] * 2
+
+
+def _restart(site: Site) -> None:
+    site.redis_server.stop()
+    site.redis_server.start()
+
+
+def _kill(site: Site) -> None:
+    assert site.redis_server.process
+    os.kill(site.redis_server.process.pid, signal.SIGKILL)
+    site.redis_server.process.wait()
+    site.redis_server.start()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("restart", [_restart, _kill])
+def test_a_broker_that_restarts_loses_no_run(
+    site: Site, worker: RunningWorker, restart: Callable[[Site], None]
+) -> None:
+    gate, quick = site.gate(), site.gate()
+    at_work = [site.launch("waiting", gate) for _ in range(2)]
+    for _ in at_work:
+        gate.entered()
+    queued = [site.launch("quick", quick) for _ in range(3)]
+    restart(site)
+    site.redis.delete("workers")
+    for _ in at_work:
+        gate.open()
+    assert site.ends(*at_work, *queued) == ["SUCCESS"] * 5
+    assert executions(gate) == dict.fromkeys(at_work, 2)
+    assert executions(quick) == dict.fromkeys(queued, 2)
+    worker.ready()
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_while_redis_hangs_for_longer_than_its_lease(site: Site, worker: RunningWorker) -> None:
+    gate = site.gate()
+    run_id = site.launch("waiting", gate)
+    process = gate.entered()
+    assert site.redis_server.process
+    with stopped(site.redis_server.process.pid):
+        threading.Event().wait(FENCE_SECONDS + 2)
+        assert process.is_running()
+    run = site.instance.get_run_by_id(run_id)
+    assert run
+
+    def is_well(until_now: float = 0) -> bool:
+        return site.launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
+
+    assert is_well()
+    threading.Event().wait(CONFIRM_SECONDS + 0.5)
+    assert is_well()
+    gate.open()
+    assert site.ends(run_id) == ["SUCCESS"]
+    assert executions(gate) == {run_id: 2}
+
+
+def _let_pass(site: Site, seconds: float) -> None:
+    """As if nothing had happened to any run for so long."""
+    with connect(site.environment["DAGSTER_DATABASE_URL"]) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE runs SET update_timestamp = update_timestamp - make_interval(secs => %s)", (seconds,))
