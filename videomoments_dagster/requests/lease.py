@@ -50,9 +50,11 @@ class RunLease:
         self._lease, self._cancel = f"run:{run_id}:lease", f"run:{run_id}:cancel"
 
     def claim(self, holder: str) -> bool:
-        """Whether `holder` is now the one process that may execute the run."""
+        """Whether `holder` is now the one process that may execute the run. Safe to repeat: the answer to an earlier
+        claim may have been lost."""
         with reaching(self._redis):
-            return bool(self._redis.set(self._lease, holder, nx=True, px=int(TTL_SECONDS * 1000)))
+            claimed = bool(self._redis.set(self._lease, holder, nx=True, px=int(TTL_SECONDS * 1000)))
+        return claimed or self._held() == holder
 
     def renew(self, holder: str) -> bool:
         """Hold the lease for TTL_SECONDS from now; also after Redis lost it. Returns whether the run is to be

@@ -112,7 +112,7 @@ def _held(lease: RunLease, holder: str, instance: dg.DagsterInstance, run_id: st
                 run = instance.get_run_by_id(run_id)
                 if run is None or run.status not in _AT_WORK:
                     _end_now(f"Run {run_id} has ended while Redis was away: this process ends.")
-                cancel = False
+                cancel = run.status is dg.DagsterRunStatus.CANCELING
             if ended.is_set():
                 return
             _set_fence(FENCE_SECONDS - (time.monotonic() - begun))
