@@ -65,11 +65,12 @@ def main() -> None:
         without_gossip=True,
         without_heartbeat=True,
     )
+    signals.worker_process_init.connect(_leave_terminal)
     signals.task_failure.connect(_process_died)
     presence = _Presence(me, settings)
     signals.worker_ready.connect(presence.begin)
-    signals.worker_shutting_down.connect(presence.end)
     signals.worker_shutting_down.connect(_Drain(settings), weak=False)
+    signals.worker_shutting_down.connect(presence.end)  # the last: it may wait for Redis
     worker.start()
     sys.exit(worker.exitcode)
 
@@ -102,6 +103,12 @@ def _run_nothing() -> None:
 
     with dg.DagsterInstance.ephemeral() as instance:
         dg.materialize([nothing], instance=instance)
+
+
+def _leave_terminal(**_: Any) -> None:
+    """Sent in each process of the pool. A terminal's Ctrl-C goes to the whole group, and would cancel the runs that the
+    worker lets finish. With the worker they end all the same: the kernel kills them."""
+    os.setsid()
 
 
 def _process_died(task_id: str, exception: BaseException, **_: Any) -> None:
