@@ -28,6 +28,7 @@ from videomoments_dagster.stack.postgres import connect
 
 _SETTINGS = {str(field.alias) for field in Settings.model_fields.values()}
 _TAKEN = re.compile(r"\[([0-9a-f-]{36})\] received")
+_DROPPED = re.compile(r"Run ([0-9a-f-]{36}) is .*: this message is dropped")
 
 
 class Gate:
@@ -93,11 +94,12 @@ class Cluster:
         """Returns at once."""
         names = ("database_url", "dagster_database_url", "redis_url")
         urls = {name.upper(): self.connections[name].replace("127.0.0.1", self.hub.address) for name in names}
-        self._command(host, urls, "worker", "--concurrency", "1")
+        self._command(host, urls, "worker", "--concurrency", "2")
 
     def runs_taken_by(self, host: Host) -> set[str]:
-        """Ids of the runs that its worker was given."""
-        return set(_TAKEN.findall(self.log(host)))
+        """Ids of the runs that its worker began, by its own log."""
+        log = self.log(host)
+        return set(_TAKEN.findall(log)) - set(_DROPPED.findall(log))
 
     def rows(self, database: str, statement: str) -> list[tuple[Any, ...]]:
         """`database` is 'database' or 'dagster_database'."""
