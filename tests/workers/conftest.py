@@ -1,4 +1,4 @@
-"""One site a module: its tests share the workers they start."""
+"""One site a module: its tests share the workers they start. A module's SETTINGS are the site's."""
 
 from collections.abc import Iterator
 
@@ -9,10 +9,12 @@ from videomoments_dagster.stack.postgres import EmbeddedPostgres, create_databas
 
 
 @pytest.fixture(scope="module")
-def site(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("site")
     url = postgres.database_url(directory.name)
     create_database(url, maintenance="postgres")
-    site = Site(directory, url)
+    site = Site(directory, url, **getattr(request.module, "SETTINGS", {}))
     yield site
     site.stop()

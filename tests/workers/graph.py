@@ -48,17 +48,18 @@ def gated(context: dg.OpExecutionContext) -> None:
     _meet(_note(context))
 
 
-@dg.op(pool=POOL)
+@dg.op(ins=_AFTER, pool=POOL)
 def pooled(context: dg.OpExecutionContext) -> None:
     _meet(_note(context))
 
 
 @dg.op(ins=_AFTER)
 def hanging(context: dg.OpExecutionContext) -> None:
-    """A native call that never gives Python's lock back: no thread of the process runs any more."""
+    """A native call that never gives Python's lock back: no thread of the process runs any more. Not when retried."""
     directory = _note(context)
-    (directory / "entered").write_text(f"{os.getpid()}\n")
-    ctypes.PyDLL(None).sleep(600)
+    if context.run.parent_run_id is None:
+        (directory / "entered").write_text(f"{os.getpid()}\n")
+        ctypes.PyDLL(None).sleep(600)
 
 
 @dg.op
@@ -100,7 +101,7 @@ def waiting() -> None:
 
 @dg.job(executor_def=dg.in_process_executor)
 def slotted() -> None:
-    pooled()
+    pooled(first())
 
 
 @dg.job(executor_def=dg.in_process_executor)

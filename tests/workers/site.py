@@ -28,7 +28,10 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 
 from tests.workers.graph import DIRECTORY_TAG, defs
 from videomoments_dagster.defs.workers.launcher import LeasedRunLauncher
@@ -112,7 +115,7 @@ class Site:
         self.redis = redis_client.Redis.from_url(self.environment["REDIS_URL"], decode_responses=True)
         with _variables(self.environment):
             self.instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(self.environment["DAGSTER_HOME"]))
-            launcher = self.instance.run_launcher
+            launcher, _ = self.instance.run_launcher, self.instance.run_coordinator  # they read it at their first use
         assert isinstance(launcher, LeasedRunLauncher)
         self.launcher = launcher
         self.registry = WorkerRegistry(self.redis)
@@ -153,6 +156,18 @@ class Site:
         run_id = self.create(job, gate, **tags)
         self.instance.launch_run(run_id, workspace=None)  # pyright: ignore[reportArgumentType]  # Celery needs none
         return run_id
+
+    def submit(self, job: str, gate: Gate, **tags: str) -> str:
+        """A run that waits in Dagster's queue for the daemon; its id."""
+        run_id = self.create(job, gate, **tags)
+        with WorkspaceProcessContext(self.instance, EmptyWorkspaceTarget()) as context:
+            self.instance.submit_run(run_id, context.create_request_context())
+        return run_id
+
+    def retry_of(self, run_id: str) -> str | None:
+        """The run that Dagster has made of a lost one."""
+        runs = self.instance.get_runs(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: run_id}))
+        return runs[0].run_id if runs else None
 
     def send_again(self, run_id: str) -> None:
         """A copy of the run's message, as a broker delivers one that it thinks lost."""
