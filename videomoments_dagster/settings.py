@@ -10,9 +10,10 @@ import re
 import secrets
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from videomoments_dagster.errors import InvalidConfig, ServiceUnavailable
 
@@ -84,6 +85,11 @@ class Settings(BaseSettings):
     max_concurrent_runs: int = Field(
         2, gt=0, alias="VIDEOMOMENTS_MAX_CONCURRENT_RUNS", description="Videos processed at the same time"
     )
+    pool_limits: Annotated[dict[str, int], NoDecode] = Field(
+        {},
+        alias="VIDEOMOMENTS_POOL_LIMITS",
+        description='Slots of Dagster\'s pools over all hosts, where not the defaults: `{"transcription": 8}`',
+    )
     worker_processes: int = Field(
         os.cpu_count() or 1,
         ge=0,
@@ -125,6 +131,12 @@ class Settings(BaseSettings):
         description="Directory of the embedded server's `postgres` and `initdb`",
     )
     debug: bool = Field(False, alias="VIDEOMOMENTS_DEBUG", description="Unexpected errors show where they come from")
+
+    @field_validator("pool_limits", mode="before")
+    @classmethod
+    def _from_json(cls, limits: object) -> object:
+        """Not left to pydantic-settings, whose error does not name the variable."""
+        return json.loads(limits) if isinstance(limits, str) else limits
 
     @field_validator("worker_queues")
     @classmethod

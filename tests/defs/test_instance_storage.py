@@ -13,6 +13,7 @@ from psycopg2 import connect
 from videomoments_dagster.defs.instance_storage import MAX_OVERFLOW, POOL_SIZE
 from videomoments_dagster.defs.policies import pool_limits
 from videomoments_dagster.defs.startup import main
+from videomoments_dagster.errors import InvalidConfig
 from videomoments_dagster.settings import get_settings
 
 ROOT = Path(__file__).parents[2]
@@ -95,3 +96,20 @@ def test_start_up_sets_queue_and_pools_from_the_settings_and_can_be_repeated(ins
     assert limits == {
         "audio_extraction": 2, "transcription": 2, "moment_generation": 2, "clip_extraction": 4, "moment_refinement": 1,
     }  # fmt: skip
+
+
+def test_pools_take_their_slots_from_the_settings_or_say_which_is_wrong(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_up(limits: str) -> dict[str, int]:
+        monkeypatch.setenv("VIDEOMOMENTS_POOL_LIMITS", limits)
+        get_settings.cache_clear()
+        main()
+        return {limit.name: limit.limit for limit in instance.event_log_storage.get_pool_limits()}
+
+    assert start_up('{"transcription": 8}')["transcription"] == 8
+    with pytest.raises(InvalidConfig, match="transcribing can't be set"):
+        start_up('{"transcribing": 8}')
+    with pytest.raises(InvalidConfig, match="VIDEOMOMENTS_POOL_LIMITS"):
+        start_up("transcription=8")
+    assert start_up("")["transcription"] == 2

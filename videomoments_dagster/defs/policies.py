@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from videomoments_dagster.errors import VideoMomentsError
+from videomoments_dagster.errors import InvalidConfig, VideoMomentsError
 from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.settings import Settings
 
@@ -24,17 +24,24 @@ MOMENT_REFINEMENT = "moment_refinement"
 
 
 def pool_limits(settings: Settings) -> dict[str, int]:
-    """Slots of each pool over all runs; set on the instance by defs/startup.py.
+    """Slots of each pool over all runs; set on the instance by defs/startup.py. Raises InvalidConfig.
 
     clip_extraction counts assets at work; each cuts up to `settings.clip_processes` clips at once.
     """
-    return {
+    defaults = {
         AUDIO_EXTRACTION: 2,
         TRANSCRIPTION: 2,
         MOMENT_GENERATION: 2,
         CLIP_EXTRACTION: settings.clip_processes,
         MOMENT_REFINEMENT: 1,
     }
+    wrong = [pool for pool, slots in settings.pool_limits.items() if pool not in defaults or slots < 1]
+    if wrong:
+        raise InvalidConfig(
+            f"VIDEOMOMENTS_POOL_LIMITS: {', '.join(wrong)} can't be set so.",
+            hint=f"The pools are {', '.join(defaults)}; each has at least 1 slot.",
+        )
+    return defaults | settings.pool_limits
 
 
 def as_failure(context: dg.AssetExecutionContext, stage: Stage, error: VideoMomentsError) -> dg.Failure:

@@ -4,10 +4,13 @@ end of temporary files that an earlier platform left.
 Idempotent. Limits come from the settings, never from hand edits in the UI.
 """
 
+import sys
+
 import dagster as dg
 
 from videomoments_dagster.defs.inputs import sweep_leftovers
 from videomoments_dagster.defs.policies import pool_limits
+from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.settings import get_settings
 
 
@@ -19,4 +22,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VideoMomentsError as error:
+        sys.exit(f"{error.message} {error.hint}")
