@@ -1,4 +1,4 @@
-"""Processes that are killed, frozen or hang: their runs are noticed within 15 s, and retried from the failed step.
+"""Processes that are killed, frozen, or hang: their runs are noticed within 15 s, and retried from the failed step.
 
 Everything dies at the same moment and is then watched together, with Dagster's own daemon at work.
 """
@@ -14,7 +14,7 @@ from tests.workers.graph import POOL
 from tests.workers.site import Gate, RunningWorker, Site, executions, gone, until
 from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
 
-LIMIT = 5
+LIMIT = 6
 SETTINGS = {"VIDEOMOMENTS_MAX_CONCURRENT_RUNS": str(LIMIT)}
 NOTICED_SECONDS = 15.0
 
@@ -35,6 +35,7 @@ class Aftermath:
     orphaned: Victim
     frozen: Victim
     hung: Victim
+    deaf: Victim
     bystander: Victim
     queued: str
     heir: RunningWorker
@@ -46,26 +47,29 @@ class Aftermath:
 
 @pytest.fixture(scope="module")
 def aftermath(site: Site) -> Aftermath:
-    """Five runs at work on two workers. Then one's process is killed, one's worker, one's process is frozen and one
-    hangs; all four are watched until they are declared lost."""
+    """Six runs at work on two workers. Then one's process is killed, one's worker, one's process is frozen, and one
+    hangs: these are watched until they are declared lost. Another one hangs and is cancelled."""
     site.daemon()
-    worker, doomed = site.worker("--concurrency=5"), site.worker("--concurrency=1", "--queues=doomed")
+    worker, doomed = site.worker("--concurrency=6"), site.worker("--concurrency=1", "--queues=doomed")
     worker.ready()
     doomed.ready()
     site.instance.event_log_storage.set_concurrency_slots(POOL, 1)
     begun = []
-    for job, queue in [("slotted", "video"), ("waiting", "doomed"), *[("waiting", "video")] * 2, ("stuck", "video")]:
+    video = [(job, "video") for job in ("slotted", "waiting", "waiting", "stuck", "stuck")]
+    for job, queue in [("waiting", "doomed"), *video]:
         gate = site.gate()
         begun.append((site.submit(job, gate, **{QUEUE_TAG: queue}), gate))
-    killed, orphaned, frozen, bystander, hung = (Victim(run, gate, gate.entered(seconds=40)) for run, gate in begun)
+    victims = [Victim(run, gate, gate.entered(seconds=40)) for run, gate in begun]
+    orphaned, killed, frozen, bystander, hung, deaf = victims
     queued = site.submit("quick", site.gate())
 
     died_at = time.monotonic()
     killed.process.kill()
     doomed.process.kill()
     frozen.process.send_signal(signal.SIGSTOP)
+    assert site.launcher.terminate(deaf.run)
     heir = site.worker("--concurrency=1", "--queues=doomed")
-    aftermath = Aftermath(killed, orphaned, frozen, hung, bystander, queued, heir)
+    aftermath = Aftermath(killed, orphaned, frozen, hung, deaf, bystander, queued, heir)
 
     left = list(aftermath.victims)
 
@@ -74,7 +78,7 @@ def aftermath(site: Site) -> Aftermath:
             if site.status(victim.run) == "FAILURE":
                 victim.noticed_seconds = time.monotonic() - died_at
                 left.remove(victim)
-        assert len(left) < len(aftermath.victims) or site.status(queued) == "QUEUED", "five at once, on all workers"
+        assert len(left) < len(aftermath.victims) or site.status(queued) == "QUEUED", "six at once, on all workers"
         return not left
 
     until(all_are_lost, seconds=NOTICED_SECONDS + 10)
@@ -95,6 +99,12 @@ def test_every_lost_run_is_noticed(aftermath: Aftermath) -> None:
 def test_a_frozen_process_that_comes_back_does_nothing_more(site: Site, aftermath: Aftermath) -> None:
     until(lambda: gone(aftermath.frozen.process), seconds=2)
     assert site.status(aftermath.frozen.run) == "FAILURE"
+
+
+@pytest.mark.slow
+def test_a_cancelled_run_that_hears_nothing_is_killed(site: Site, aftermath: Aftermath) -> None:
+    assert gone(aftermath.deaf.process)
+    assert site.status(aftermath.deaf.run) in {"CANCELING", "CANCELED"}
 
 
 @pytest.mark.slow

@@ -15,7 +15,6 @@ from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_ite
 from tests.workers.site import RunningWorker, Site, gone, until
 from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
 from videomoments_dagster.defs.workers.launcher import HANDED_BACK
-from videomoments_dagster.requests.lease import FENCE_SECONDS
 
 CANCEL_SECONDS = 2.0
 _NOISE_SECONDS = 2.0  # of a machine that has other tests to run
@@ -25,8 +24,8 @@ _NOISE_SECONDS = 2.0  # of a machine that has other tests to run
 def workers(site: Site) -> dict[str, RunningWorker]:
     """Started together; each but the first serves a queue of its own, and is stopped by one test."""
     started = {"video": site.worker("--concurrency=2")}
-    for queue, grace in (("terminated", "60"), ("interrupted", "60"), ("hasty", "0.5")):
-        options = ("--concurrency=1", f"--queues={queue}")
+    for queue, grace in (("interrupted", "60"), ("terminated", "3")):
+        options = ("--concurrency=2", f"--queues={queue}")
         started[queue] = site.worker(*options, VIDEOMOMENTS_WORKER_GRACE_SECONDS=grace)
     for worker in started.values():
         worker.ready()
@@ -74,45 +73,21 @@ def test_a_run_cancelled_in_the_broker_is_over_at_once_and_never_executed(
 
 
 @pytest.mark.slow
-def test_a_cancelled_run_that_hears_nothing_is_killed_and_its_worker_goes_on(
+def test_a_worker_that_is_interrupted_ends_with_its_run_and_takes_no_other(
     site: Site, workers: dict[str, RunningWorker]
 ) -> None:
-    stuck, others = site.gate(), site.gate()
-    bystander = site.launch("waiting", others)
-    bystanding = others.entered()
-    run = site.launch("stuck", stuck)
-    process = stuck.entered()
-    assert site.launcher.terminate(run)
-    until(lambda: gone(process), seconds=FENCE_SECONDS + _NOISE_SECONDS)
-    assert until(lambda: len(workers["video"].children()) == 2)
-    assert site.status(run) == "CANCELING", "until Dagster's monitor ends it"
-    assert site.ends(site.launch("quick", stuck)) == ["SUCCESS"], "in the new process"
-    others.open()
-    assert site.ends(bystander) == ["SUCCESS"]
-    assert not gone(bystanding)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("queue", ["terminated", "interrupted"])
-def test_a_worker_that_is_stopped_ends_with_its_run_and_takes_no_other(
-    site: Site, workers: dict[str, RunningWorker], queue: str
-) -> None:
     gate = site.gate()
-    worker = workers[queue]
-    run = site.launch("waiting", gate, **{QUEUE_TAG: queue})
+    worker = workers["interrupted"]
+    run = site.launch("waiting", gate, **{QUEUE_TAG: "interrupted"})
     gate.entered()
-    if queue == "interrupted":
-        os.killpg(worker.process.pid, signal.SIGINT)  # as a terminal does it, to the whole group
-    else:
-        worker.process.send_signal(signal.SIGTERM)
+    os.killpg(worker.process.pid, signal.SIGINT)  # as a terminal does it, to the whole group
     until(lambda: not worker.is_listed)
-    other = site.launch("quick", gate, **{QUEUE_TAG: queue})
+    other = site.launch("quick", gate, **{QUEUE_TAG: "interrupted"})
     gate.open()
-    worker_answer = worker.ends()
+    assert worker.ends() == 1, "what Celery answers to Ctrl-C"
     assert site.ends(run) == ["SUCCESS"], site.story(run)
-    assert worker_answer == (0 if queue == "terminated" else 1), "1 is what Celery says to Ctrl-C"
     assert site.status(other) == "STARTING"
-    assert site.redis.llen(queue) == 1, "for the next worker of this queue"
+    assert site.redis.llen("interrupted") == 1, "for the next worker of this queue"
     assert not worker.is_listed
 
 
@@ -120,18 +95,23 @@ def test_a_worker_that_is_stopped_ends_with_its_run_and_takes_no_other(
 def test_a_run_that_outlasts_the_grace_time_is_handed_back_and_loses_no_retry(
     site: Site, workers: dict[str, RunningWorker]
 ) -> None:
-    gate = site.gate()
-    worker = workers["hasty"]
-    run_id = site.launch("waiting", gate, **{QUEUE_TAG: "hasty"})
-    process = gate.entered()
+    in_time, late = site.gate(), site.gate()
+    worker = workers["terminated"]
+    ended, handed_back = (site.launch("waiting", gate, **{QUEUE_TAG: "terminated"}) for gate in (in_time, late))
+    in_time.entered()
+    process = late.entered()
     worker.process.send_signal(signal.SIGTERM)
-    assert worker.ends(seconds=5) == 0
+    until(lambda: not worker.is_listed)
+    in_time.open()
+    assert site.ends(ended) == ["SUCCESS"]
+    assert worker.ends(seconds=8) == 0
     until(lambda: gone(process))
-    assert site.lease(run_id).verdict() == HANDED_BACK
+    assert site.lease(handed_back).verdict() == HANDED_BACK
     with WorkspaceProcessContext(site.instance, EmptyWorkspaceTarget()) as context:
         assert not any(execute_run_monitoring_iteration(context, logging.getLogger(__name__)))
-    run = site.instance.get_run_by_id(run_id)
+    run = site.instance.get_run_by_id(handed_back)
     assert run
     assert run.status is dg.DagsterRunStatus.FAILURE
     assert run.tags[WILL_RETRY_TAG] == "true"
     assert int(run.tags[MAX_RETRIES_TAG]) == site.instance.run_retries_max_retries + 1
+    assert not worker.is_listed

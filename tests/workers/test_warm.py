@@ -2,7 +2,10 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -70,6 +73,21 @@ def test_every_process_has_connections_of_its_own(site: Site, worker: RunningWor
 
 
 @pytest.mark.slow
+def test_a_connection_that_broke_is_made_anew(site: Site, worker: RunningWorker) -> None:
+    gate = site.gate()
+    for _ in range(2):
+        runs = [site.launch("quick", gate) for _ in range(2)]
+        assert site.ends(*runs) == ["SUCCESS"] * 2
+        with _database(site) as cursor:
+            cursor.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert cursor.fetchone()
+    assert site.ends(site.launch("quick", gate)) == ["SUCCESS"]
+
+
+@pytest.mark.slow
 def test_a_process_that_grew_is_replaced_after_its_run(site: Site, worker: RunningWorker) -> None:
     gate = site.gate()
     run = site.launch("leaking", gate)
@@ -94,6 +112,12 @@ def _sockets(process: psutil.Process) -> set[int]:
 
 def _backends(site: Site) -> set[int]:
     """Ports from which clients talk to Dagster's database."""
-    with connect(site.environment["DAGSTER_DATABASE_URL"]) as connection, connection.cursor() as cursor:
+    with _database(site) as cursor:
         cursor.execute("SELECT client_port FROM pg_stat_activity WHERE datname = current_database()")
         return {int(port) for (port,) in cursor.fetchall() if port}
+
+
+@contextmanager
+def _database(site: Site) -> Iterator[Any]:
+    with closing(connect(site.environment["DAGSTER_DATABASE_URL"])) as connection, connection.cursor() as cursor:
+        yield cursor

@@ -123,16 +123,20 @@ class _Presence:
 
     def __init__(self, me: Worker, settings: Settings) -> None:
         self._me, self._registry = me, WorkerRegistry(connect(settings.redis_url))
+        self._ended = False
 
     def begin(self, sender: Any, **_: Any) -> None:
         sender.timer.call_repeatedly(ANNOUNCE_SECONDS, self._announce)
         self._announce()
 
     def end(self, **_: Any) -> None:
+        self._ended = True  # the timer goes on while the last runs end
         with suppress(ServiceUnavailable):  # forgotten soon all the same
             self._registry.leave(self._me.name)
 
     def _announce(self) -> None:
+        if self._ended:
+            return
         with suppress(ServiceUnavailable):
             self._registry.announce(replace(self._me, running=len(state.active_requests)))
 
