@@ -35,7 +35,7 @@ def read_unit(name: str, instance: str = "") -> dict[str, list[str]]:
 def read_environment(text: str) -> dict[str, str]:
     """An EnvironmentFile= as systemd reads it, as far as ours go: no escapes, one line each."""
     pairs = [line.split("=", 1) for line in text.splitlines() if line and line[0] != "#"]
-    return {name: value[1:-1] if value[:1] == '"' == value[-1:] else value for name, value in pairs}
+    return {name: re.sub(r"^(['\"])(.*)\1$", r"\2", value) for name, value in pairs}
 
 
 def with_optional_settings(text: str) -> str:

@@ -123,6 +123,7 @@ def test_the_example_s_variables_are_settings_and_their_values_are_accepted(
     }
     assert settings.gcs_bucket_name and settings.redis_url.startswith("rediss://")
     assert settings.dagster_database_url != settings.database_url
+    assert pool_limits(settings)["transcription"] == settings.max_concurrent_runs
 
 
 def test_systemd_and_a_shell_read_the_same_from_the_example(tmp_path: Path) -> None:
@@ -169,7 +170,9 @@ def test_every_command_of_the_steps_exists() -> None:
 
 def test_the_pools_are_as_told() -> None:
     told = re.findall(r"^\| `(\w+)` \| (\d+) \|$", (ROOT / "docs" / "scaling.md").read_text(), re.MULTILINE)
-    defaults = Settings.model_construct(clip_processes=Settings.model_fields["clip_processes"].default)
+    defaults = Settings.model_construct(
+        **{name: Settings.model_fields[name].default for name in ("clip_processes", "pool_limits")}
+    )
     assert {pool: int(slots) for pool, slots in told} == pool_limits(defaults)
 
 
