@@ -52,8 +52,9 @@ def up(
 
 def down() -> None:
     """Stop the platform."""
-    home = Home(get_settings().home)
-    stopped = home.stop()
+    settings = get_settings()
+    home = Home(settings.home)
+    stopped = home.stop(grace_seconds=settings.worker_grace_seconds)
     messages().print("Stopped." if stopped else f"No platform runs in {home.path}.")
 
 

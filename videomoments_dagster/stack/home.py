@@ -117,13 +117,16 @@ class Home:
         self.redis().evict()
         return count
 
-    def stop(self) -> bool:
-        """Stop the platform in this home and wait for its end. Returns whether one was running."""
+    def stop(self, *, grace_seconds: float = 0.0) -> bool:
+        """Stop the platform in this home and wait for its end. Returns whether one was running.
+
+        `grace_seconds` is what its worker has for runs at work, on top of what everything else needs.
+        """
         owner = self.owner()
         if owner is not None:
             with suppress(psutil.NoSuchProcess):
                 owner.send_signal(signal.SIGTERM)
-                kill_all(wait_gone([owner], timeout_seconds=STOP_SECONDS))
+                kill_all(wait_gone([owner], timeout_seconds=STOP_SECONDS + grace_seconds))
         if not self.path.exists():
             return False
         with self._lock():
