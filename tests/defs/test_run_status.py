@@ -10,7 +10,7 @@ from db.queries import runs as run_queries
 from tests.defs.pipeline import execute, submit
 from videomoments_dagster.definitions import build_definitions
 from videomoments_dagster.defs.partitions import VIDEOS
-from videomoments_dagster.defs.policies import WILL_RETRY_TAG
+from videomoments_dagster.defs.policies import REQUEST_TAG, WILL_RETRY_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.sensors.run_status import run_cancelled, run_failed, run_succeeded
 from videomoments_dagster.requests.lock import PipelineLock
@@ -129,6 +129,24 @@ def test_an_older_runs_end_does_not_touch_a_newer_requests_status(
     assert status and (status.status, status.request_id) == ("queued", "newer")
     [row] = _history(platform, "unknown")
     assert row.status == "failed"
+
+
+def test_a_retry_that_had_only_checks_left_ends_its_requests_status(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    """Its worker died after the last stage: no stage of the retry told that it had taken over, and the video was shown
+    as running for ever."""
+    request_id = submit(platform, "talk", None)
+    LiveStatus(platform.redis).begin("talk", request_id=request_id, pipeline_type="full", stages=Stage, run_id="lost")
+    instance.add_dynamic_partitions(VIDEOS, ["talk"])
+    job = dg.define_asset_job("the_rest", selection=dg.AssetSelection.checks_for_assets("scores"))
+    definitions = dg.Definitions.merge(build_definitions(platform=platform), dg.Definitions(jobs=[job]))
+    result = definitions.resolve_job_def("the_rest").execute_in_process(
+        instance=instance, tags={"dagster/partition": "talk", REQUEST_TAG: request_id}, raise_on_error=False
+    )
+    _tell("run_succeeded", result, platform, instance)
+    status = LiveStatus(platform.redis).read("talk")
+    assert status and status.status == "completed"
 
 
 def test_a_run_of_selected_assets_waits_for_their_stages_only(

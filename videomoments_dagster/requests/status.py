@@ -118,11 +118,12 @@ class LiveStatus:
         self._set(video, {"reason": reason})
 
     def belongs_to(self, video: str, *, run_id: str, request_id: str | None) -> bool:
-        """Whether the hash tells of this run, or of nothing: a newer request's status is not an older run's to end."""
+        """Whether the hash tells of this run, of its request (a retry with nothing left but checks never said that it
+        runs), or of nothing: a newer request's status is not an older run's to end."""
         known = self.read(video)
         if known is None or known.run_id == run_id:
             return True
-        return known.run_id is None and request_id is not None and known.request_id == request_id
+        return request_id is not None and known.request_id == request_id
 
     def finish(self, video: str, status: str, error: dict[str, Any] | None = None) -> None:
         """The run has ended; the hash stays for 24 hours."""

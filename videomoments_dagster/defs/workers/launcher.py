@@ -16,7 +16,7 @@ import dagster as dg
 from celery import Task
 from celery.canvas import Signature
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from dagster._core.storage.tags import MAX_RETRIES_TAG
+from dagster._core.storage.tags import MAX_RETRIES_TAG, PRIORITY_TAG
 from dagster._serdes import ConfigurableClassData
 from dagster_celery.launcher import CeleryRunLauncher
 from kombu.exceptions import ChannelError, OperationalError
@@ -79,8 +79,7 @@ class LeasedRunLauncher(CeleryRunLauncher):
         except ServiceUnavailable:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         self._missing_since.pop(run.run_id, None)
-        if verdict == HANDED_BACK:
-            self._grant_another_retry(run)
+        self._prepare_retry(run, verdict)
         self._instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         return CheckRunHealthResult(WorkerStatus.FAILED, f"The run was lost: {verdict}.")
 
@@ -142,10 +141,14 @@ class LeasedRunLauncher(CeleryRunLauncher):
             server: Any = self._redis.info("server")
         return server["uptime_in_seconds"] > TTL_SECONDS + CONFIRM_SECONDS
 
-    def _grant_another_retry(self, run: dg.DagsterRun) -> None:
-        """Stopping a worker is no failure of the run: it does not use up one of its retries."""
-        allowed = int(run.tags.get(MAX_RETRIES_TAG, self._instance.run_retries_max_retries))
-        self._instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: str(allowed + 1)})
+    def _prepare_retry(self, run: dg.DagsterRun, verdict: str) -> None:
+        """A retry has the tags of the run that was lost. It had its turn, so it goes before those that wait for theirs;
+        and stopping a worker is no failure of the run: it does not use up one of its retries."""
+        tags = {PRIORITY_TAG: str(int(run.tags.get(PRIORITY_TAG, 0)) + 1)}
+        if verdict == HANDED_BACK:
+            allowed = int(run.tags.get(MAX_RETRIES_TAG, self._instance.run_retries_max_retries))
+            tags[MAX_RETRIES_TAG] = str(allowed + 1)
+        self._instance.add_run_tags(run.run_id, tags)
 
     @classmethod
     def config_type(cls) -> dict[str, dg.Field]:

@@ -22,6 +22,7 @@ from celery.worker import state
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task
 
+from videomoments_dagster.defs.inputs import sweep_leftovers
 from videomoments_dagster.defs.instance_storage import leave_connections
 from videomoments_dagster.defs.workers.configuration import celery_arguments
 from videomoments_dagster.defs.workers.launcher import HANDED_BACK, PROCESS_DIED
@@ -66,6 +67,7 @@ def main() -> None:
         without_heartbeat=True,
     )
     signals.worker_process_init.connect(_leave_terminal)
+    signals.worker_process_init.connect(_sweep)
     signals.task_failure.connect(_process_died)
     presence = _Presence(me, settings)
     signals.worker_ready.connect(presence.begin)
@@ -109,6 +111,12 @@ def _leave_terminal(**_: Any) -> None:
     """Sent in each process of the pool. A terminal's Ctrl-C goes to the whole group, and would cancel the runs that the
     worker lets finish. With the worker they end all the same: the kernel kills them."""
     os.setsid()
+
+
+def _sweep(**_: Any) -> None:
+    """Sent in each process of the pool, so also in the one that follows a killed one. The run that it had may go on
+    on another host, which can't remove the temporary files here."""
+    sweep_leftovers(get_settings().temp_directory.glob("*/*/*"))
 
 
 def _process_died(task_id: str, exception: BaseException, **_: Any) -> None:
