@@ -1,11 +1,13 @@
-"""Wall and CPU seconds of a block with the child processes it waits for, and how a row is printed."""
+"""Wall and CPU seconds of a block with the child processes it waits for, CPU of others, and how a row is printed."""
 
 import resource
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+import psutil
 
 
 @dataclass
@@ -27,8 +29,18 @@ def median(costs: Sequence[Cost]) -> Cost:
     return Cost(statistics.median(c.wall for c in costs), statistics.median(c.cpu for c in costs))
 
 
+def tree(roots: Iterable[int]) -> list[psutil.Process]:
+    """These processes and all below them."""
+    return [each for pid in roots for each in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))]
+
+
+def tree_cpu(roots: Iterable[int]) -> float:
+    """CPU seconds so far of these processes and all below them, of those that have ended there too."""
+    return sum(sum(each.cpu_times()[:4]) for each in tree(roots))
+
+
 def row(name: str, *cells: str) -> None:
-    print(f"{name:<58}" + "".join(f"{cell:>15}" for cell in cells), flush=True)
+    print(f"{name:<54}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
 
 
 def _cpu() -> float:

@@ -1,6 +1,7 @@
-"""The real graph's shape with bodies that do nothing: same keys, deps, pools, policies, partitions and checks.
+"""The platform's definitions with bodies that do nothing: same keys, deps, pools, policies, partitions, checks, jobs
+and sensors. `dagster api grpc -m benchmarks.noop_graph` serves them in place of the real ones.
 
-`python -m benchmarks.noop_graph PARTITION` is one run in one process, as a run worker does it; it prints its own times
+`python -m benchmarks.noop_graph PARTITION` is one run in one process that starts for it; it prints its own time
 as JSON.
 """
 
@@ -12,12 +13,16 @@ from typing import Any
 import dagster as dg
 
 from videomoments_dagster.definitions import build_definitions
+from videomoments_dagster.defs import jobs
 from videomoments_dagster.defs.partitions import VIDEOS, videos
 from videomoments_dagster.defs.policies import TRANSIENT
 
+JOB = jobs.full.name
+
 
 def noop_definitions() -> dg.Definitions:
-    graph = build_definitions().resolve_asset_graph()
+    real = build_definitions()
+    graph = real.resolve_asset_graph()
     assets, checks = [], []
     for key in sorted(graph.materializable_asset_keys, key=str):
         node = graph.get(key)
@@ -26,8 +31,14 @@ def noop_definitions() -> dg.Definitions:
         checks += [
             _check(check.name, key, graph.get_check_spec(check).blocking) for check in sorted(node.check_keys, key=str)
         ]
-    job = dg.define_asset_job("noop", selection=dg.AssetSelection.all())
-    return dg.Definitions(assets=assets, asset_checks=checks, jobs=[job], executor=dg.in_process_executor)
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=checks,
+        jobs=real.jobs,
+        sensors=real.sensors,
+        resources=real.resources,
+        executor=real.executor,
+    )
 
 
 def _asset(key: dg.AssetKey, deps: list[dg.AssetKey], pool: str | None) -> dg.AssetsDefinition:
@@ -46,16 +57,18 @@ def _check(name: str, asset: dg.AssetKey, blocking: bool) -> dg.AssetChecksDefin
     return noop
 
 
+defs = noop_definitions()
+
+
 def main(partition: str) -> None:
-    started = time.perf_counter()
-    job = noop_definitions().resolve_job_def("noop")
+    job = defs.resolve_job_def(JOB)
     with dg.DagsterInstance.get() as instance:
         instance.add_dynamic_partitions(VIDEOS, [partition])
         ready = time.perf_counter()
         result = job.execute_in_process(instance=instance, partition_key=partition)
         ended = time.perf_counter()
     steps = len([event for event in result.all_events if event.is_step_success])
-    print(json.dumps({"run": ended - ready, "load": ready - started, "steps": steps}))
+    print(json.dumps({"run": ended - ready, "steps": steps}))
 
 
 if __name__ == "__main__":
