@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from dagster._core.launcher import WorkerStatus
 
 from tests.workers.graph import POOL
 from tests.workers.site import Gate, RunningWorker, Site, executions, stopped, until
-from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
+from videomoments_dagster.defs.workers.configuration import QUEUE_TAG, VISIBILITY_SECONDS
 from videomoments_dagster.defs.workers.launcher import PROCESS_DIED, RELAUNCH_SECONDS
 from videomoments_dagster.requests.lease import CONFIRM_SECONDS, FENCE_SECONDS
 from videomoments_dagster.stack.postgres import connect
@@ -79,6 +80,23 @@ def test_runs_wait_for_a_worker_of_their_queue_and_a_lost_message_is_sent_again(
     assert listed[latecomer.worker.process.pid]["queues"] == ["gpu", "other"]
     assert listed[worker.process.pid]["queues"] == ["video"]
     assert listed[worker.process.pid]["processes"] == 2
+
+
+@pytest.mark.slow
+def test_a_message_that_died_with_its_worker_comes_again(site: Site, worker: RunningWorker) -> None:
+    """Fetched, and never given to a process. Any worker puts it back, whatever queues it serves."""
+    run = site.launch("quick", site.gate(), **{QUEUE_TAG: "unserved"})
+    with site.launcher.celery.connection_for_read() as connection, closing(connection.channel()) as channel:
+        assert channel.basic_get("unserved")
+        channel.qos.restore_at_shutdown = False  # it dies
+        assert site.redis.llen("unserved") == 0
+        assert site.launcher.relaunch_lost() == 0
+        fetched: Any = site.redis.zrange("unacked_index", 0, -1)
+        site.redis.zincrby("unacked_index", -VISIBILITY_SECONDS, *fetched)
+        until(lambda: site.redis.llen("unserved"), seconds=10)
+    assert run in str(site.redis.lindex("unserved", 0))
+    assert site.redis.hlen("unacked") == 0
+    assert site.launcher.terminate(run)
 
 
 @pytest.mark.slow

@@ -49,6 +49,8 @@ def _settings() -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_transport_options": {
             "visibility_timeout": VISIBILITY_SECONDS,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,  # by default only every tenth time: after 100 s
             "socket_connect_timeout": 5,
             "socket_timeout": 15,
             "socket_keepalive": True,
