@@ -27,7 +27,7 @@ from videomoments_dagster.stack.files import read_json
 from videomoments_dagster.stack.postgres import connect
 
 _SETTINGS = {str(field.alias) for field in Settings.model_fields.values()}
-_TAKEN = re.compile(r"\[([0-9a-f-]{36})\] received")
+_TAKEN = re.compile(r"^(\S+ \S+) .*\[([0-9a-f-]{36})\] received$", re.MULTILINE)
 _DROPPED = re.compile(r"Run ([0-9a-f-]{36}) is .*: this message is dropped")
 
 
@@ -96,10 +96,14 @@ class Cluster:
         urls = {name.upper(): self.connections[name].replace("127.0.0.1", self.hub.address) for name in names}
         self._command(host, urls, "worker", "--concurrency", "2")
 
-    def runs_taken_by(self, host: Host) -> set[str]:
-        """Ids of the runs that its worker began, by its own log."""
-        log = self.log(host)
-        return set(_TAKEN.findall(log)) - set(_DROPPED.findall(log))
+    def hosts_of_runs(self) -> dict[str, str]:
+        """The host whose worker began each run, by their logs; the last one of those that had the same run."""
+        taken = []
+        for host in self.workers:
+            log = self.log(host)
+            dropped = set(_DROPPED.findall(log))
+            taken += [(at, run, host.name) for at, run in _TAKEN.findall(log) if run not in dropped]
+        return {run: name for _, run, name in sorted(taken)}
 
     def rows(self, database: str, statement: str) -> list[tuple[Any, ...]]:
         """`database` is 'database' or 'dagster_database'."""
@@ -117,9 +121,10 @@ class Cluster:
 
     def executed_by(self, host: Host) -> dict[str, int]:
         """Runs at work on this host now, with the process that executes each."""
+        started = {run for (run,) in self.rows("dagster_database", "SELECT run_id FROM runs WHERE status = 'STARTED'")}
         held = self.kept_in_redis("run:*:lease").items()
         mine = [(key.split(":")[1], value.split(":")) for key, value in held if value.startswith(f"{host.name}:")]
-        return {run: int(holder[1]) for run, holder in mine}
+        return {run: int(holder[1]) for run, holder in mine if run in started}
 
     def _log(self, host: Host) -> Path:
         return self._directory / f"{host.name}.log"

@@ -72,6 +72,15 @@ class Story:
             found[run.video].append(run)
         return found
 
+    def overtaken_by(self, run: str) -> list[Run]:
+        """Runs of other videos that began after this one was lost and before it was resumed."""
+        lost, again = self.runs[run], self.next_attempt(run)
+        return [
+            other
+            for other in self.runs.values()
+            if other.events and lost.ended_at < other.events[0][0] < again.events[0][0]
+        ]
+
     def next_attempt(self, run: str) -> Run:
         attempts = self.attempts()[self.runs[run].video]
         return attempts[attempts.index(self.runs[run]) + 1]
@@ -103,8 +112,8 @@ def _cut_and_heal(cluster: Cluster, story: Story, host: Host) -> None:
     gate = cluster.bucket.before_answer = Gate(host, STORING_A_VIDEO)
     gate.wait()
     story.cut_at = time.time()
-    story.at_work_when_cut = cluster.executed_by(host)
     host.unplug()
+    story.at_work_when_cut = cluster.executed_by(host)
     gate.open()
     executing = [psutil.Process(pid) for pid in story.at_work_when_cut.values()]
     assert wait_gone(executing, timeout_seconds=CUT_SECONDS) == [], "a host that is cut off went on"
@@ -122,9 +131,9 @@ def _kill(cluster: Cluster, story: Story, host: Host) -> None:
     """The power is gone while the host reads a sound track that it has stored: two steps of the run are done."""
     gate = cluster.bucket.before_answer = Gate(host, READING_THE_SOUND)
     gate.wait()
-    story.at_work_when_died = cluster.executed_by(host)
-    host.kill()
     story.died_at = time.time()
+    host.kill()
+    story.at_work_when_died = cluster.executed_by(host)
     gate.open()
 
 
@@ -172,6 +181,5 @@ def _read_runs(cluster: Cluster, story: Story) -> None:
         " WHERE step_key IS NOT NULL AND dagster_event_type NOT LIKE '%_PLANNED' ORDER BY id",
     ):
         story.runs[id_].events.append((float(at), kind, step))
-    for host in cluster.workers:
-        for id_ in cluster.runs_taken_by(host):
-            story.runs[id_].host = host.name
+    for id_, host in cluster.hosts_of_runs().items():
+        story.runs[id_].host = host

@@ -10,7 +10,7 @@ from tests.hosts.network import Network
 from tests.hosts.story import VIDEOS, Run, Story, told
 from videomoments_dagster.requests.lease import CONFIRM_SECONDS, TTL_SECONDS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 NOTICED_WITHIN_SECONDS = 15.0
 CUT_OFF, DEAD = "worker-b", "worker-a"
 
@@ -67,6 +67,12 @@ def test_a_run_of_the_dead_host_goes_on_from_its_failed_step_on_the_other(story:
         assert not done & set(again.steps("STEP_START"))
         resumed += done >= {"video", "audio"}
     assert resumed
+
+
+def test_a_run_that_lost_its_worker_goes_before_those_that_still_wait(story: Story) -> None:
+    """But for the runs that were launched before: as many as may be in progress, and a few while it is made."""
+    for run in {**story.at_work_when_cut, **story.at_work_when_died}:
+        assert len(story.overtaken_by(run)) < 10
 
 
 def test_a_source_is_fetched_as_often_as_steps_began_to(story: Story) -> None:

@@ -4,7 +4,6 @@ import socket
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import requests
 
@@ -81,19 +80,19 @@ def test_killing_a_host_leaves_no_process_of_it_and_no_word_to_the_others(tmp_pa
     except PermissionError as error:
         pytest.skip(str(error))
     hub, worker = network.hosts
-    fork = "import os, sys, time; print(os.fork() or os.setsid(), flush=True); time.sleep(600)"
+    program = "import os, socket, time; os.fork() or os.setsid(); "
+    program += "kept = socket.create_connection({}); kept.send(b'x'); time.sleep(600)"
     try:
         with hub.entered(), socket.create_server((hub.address, 0)) as listening:
-            call = f"import socket; kept = socket.create_connection({listening.getsockname()!r});"
-            worker.start([sys.executable, "-c", call + fork], {}, tmp_path / "log")
-            heard, _ = listening.accept()
-            with heard:
-                processes = worker.namespaces.processes()
+            worker.start([sys.executable, "-c", program.format(listening.getsockname())], {}, tmp_path / "log")
+            with listening.accept()[0] as parent, listening.accept()[0] as child:
+                assert (parent.recv(1), child.recv(1)) == (b"x", b"x")
+                assert len(worker.namespaces.processes()) == 2
                 worker.kill()
-                assert [process for process in processes if psutil.pid_exists(process.pid)] == []
                 assert worker.namespaces.processes() == []
-                heard.settimeout(0.5)
-                with pytest.raises(TimeoutError):
-                    heard.recv(1)
+                for heard in (parent, child):
+                    heard.settimeout(0.2)
+                    with pytest.raises(TimeoutError):
+                        heard.recv(1)
     finally:
         network.close()

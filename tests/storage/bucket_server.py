@@ -4,6 +4,7 @@ demand: what the public emulators leave out and our store relies on."""
 import hashlib
 import json
 import re
+import sys
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -35,6 +36,10 @@ class BucketServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # who asked may be gone
+            super().handle_error(request, client_address)
 
     def store(self, metadata: dict[str, Any], body: bytes) -> dict[str, Any]:
         self.generation += 1
