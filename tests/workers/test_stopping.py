@@ -7,7 +7,7 @@ import time
 
 import dagster as dg
 import pytest
-from dagster._core.storage.tags import MAX_RETRIES_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import MAX_RETRIES_TAG, PRIORITY_TAG, WILL_RETRY_TAG
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
@@ -97,7 +97,8 @@ def test_a_run_that_outlasts_the_grace_time_is_handed_back_and_loses_no_retry(
 ) -> None:
     in_time, late = site.gate(), site.gate()
     worker = workers["terminated"]
-    ended, handed_back = (site.launch("waiting", gate, **{QUEUE_TAG: "terminated"}) for gate in (in_time, late))
+    tags = {QUEUE_TAG: "terminated", PRIORITY_TAG: "no number"}
+    ended, handed_back = (site.launch("waiting", gate, **tags) for gate in (in_time, late))
     in_time.entered()
     process = late.entered()
     worker.process.send_signal(signal.SIGTERM)
@@ -113,5 +114,6 @@ def test_a_run_that_outlasts_the_grace_time_is_handed_back_and_loses_no_retry(
     assert run
     assert run.status is dg.DagsterRunStatus.FAILURE
     assert run.tags[WILL_RETRY_TAG] == "true"
+    assert run.tags[PRIORITY_TAG] == "1", "before those that wait for their turn"
     assert int(run.tags[MAX_RETRIES_TAG]) == site.instance.run_retries_max_retries + 1
     assert not worker.is_listed

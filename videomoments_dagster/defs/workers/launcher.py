@@ -144,10 +144,9 @@ class LeasedRunLauncher(CeleryRunLauncher):
     def _prepare_retry(self, run: dg.DagsterRun, verdict: str) -> None:
         """A retry has the tags of the run that was lost. It had its turn, so it goes before those that wait for theirs;
         and stopping a worker is no failure of the run: it does not use up one of its retries."""
-        tags = {PRIORITY_TAG: str(int(run.tags.get(PRIORITY_TAG, 0)) + 1)}
+        tags = {PRIORITY_TAG: str(_number(run, PRIORITY_TAG, 0) + 1)}
         if verdict == HANDED_BACK:
-            allowed = int(run.tags.get(MAX_RETRIES_TAG, self._instance.run_retries_max_retries))
-            tags[MAX_RETRIES_TAG] = str(allowed + 1)
+            tags[MAX_RETRIES_TAG] = str(_number(run, MAX_RETRIES_TAG, self._instance.run_retries_max_retries) + 1)
         self._instance.add_run_tags(run.run_id, tags)
 
     @classmethod
@@ -159,3 +158,11 @@ class LeasedRunLauncher(CeleryRunLauncher):
         cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]
     ) -> "LeasedRunLauncher":
         return cls(inst_data=inst_data, **config_value)
+
+
+def _number(run: dg.DagsterRun, tag: str, default: int) -> int:
+    """What a tag says; people may have written anything there."""
+    try:
+        return int(run.tags.get(tag, default))
+    except ValueError:
+        return default
