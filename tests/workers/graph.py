@@ -1,4 +1,4 @@
-"""Jobs for workers to execute, each with one behaviour. Steps meet the test at a Gate (see site.py).
+"""Jobs for workers to execute, each with one behaviour. Steps meet the test at a Gate (see gate.py).
 
 Workers import this module at their first run of it; it imports nothing of the product.
 """

@@ -5,13 +5,11 @@ statuses, keys, processes.
 """
 
 import os
-import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,11 +31,13 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 
+from tests.workers.gate import Gate
 from tests.workers.graph import DIRECTORY_TAG, defs
 from videomoments_dagster.defs.workers.launcher import LeasedRunLauncher
 from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.workers import WorkerRegistry
 from videomoments_dagster.settings import Settings
+from videomoments_dagster.stack.process_table import kill_all
 from videomoments_dagster.stack.redis import EmbeddedRedis
 
 GRAPH = "tests.workers.graph"
@@ -52,43 +52,6 @@ def until(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
         assert time.monotonic() < end, f"not within {seconds:.0f} s"
         threading.Event().wait(0.05)
     return answer
-
-
-class Gate:
-    """Where a step and its test meet. Both ends are held open here, so that neither side waits for an opening."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(exist_ok=True)
-        self.directory = directory
-        for name in ("entered", "go"):
-            os.mkfifo(directory / name)
-        self._entered, self._go = (os.open(directory / name, os.O_RDWR) for name in ("entered", "go"))
-
-    def entered(self, *, seconds: float = 20.0) -> psutil.Process:
-        """Wait until a step is here; the process it named."""
-        assert select.select([self._entered], [], [], seconds)[0], "no step came"
-        line = b""
-        while not line.endswith(b"\n"):
-            line += os.read(self._entered, 1)
-        return psutil.Process(int(line))
-
-    @property
-    def is_quiet(self) -> bool:
-        return not select.select([self._entered], [], [], 0)[0]
-
-    def open(self) -> None:
-        """Let one step go on."""
-        os.write(self._go, b".")
-
-    def executed(self, step: str | None = None) -> list[tuple[str, int]]:
-        """Run and process of every execution of a step, in order."""
-        path = self.directory / "executed"
-        lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
-        return [(run_id, int(pid)) for run_id, name, pid in lines if step in {None, name}]
-
-    def close(self) -> None:
-        os.close(self._entered)
-        os.close(self._go)
 
 
 class Site:
@@ -125,9 +88,9 @@ class Site:
     def stop(self) -> None:
         for process in self._processes:
             if process.poll() is None:
-                for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-                    each.kill()
-            process.communicate()
+                parent = psutil.Process(process.pid)
+                kill_all([parent, *parent.children(recursive=True)])
+            process.wait()
         for gate in self._gates:
             gate.close()
         self.instance.dispose()
@@ -200,9 +163,9 @@ class Site:
     def lease(self, run_id: str) -> RunLease:
         return RunLease(self.redis, run_id)
 
-    def worker(self, *options: str, name: str = "host", **configured: str) -> "RunningWorker":
+    def worker(self, *options: str, **configured: str) -> "RunningWorker":
         """Start a worker, as on a host of its own."""
-        home = self.directory / f"{name}{len(self._processes)}"
+        home = self.directory / f"host{len(self._processes)}"
         environment = self.environment | {"VIDEOMOMENTS_HOME": str(home)} | configured
         return RunningWorker(self, self._spawn(["videomoments_dagster.cli.main", "worker", *options], environment))
 
@@ -256,13 +219,11 @@ class RunningWorker:
         return self.process.wait(seconds)
 
 
-def executions(gate: Gate) -> Counter[str]:
-    """How often each run has executed a step."""
-    return Counter(run_id for run_id, _ in gate.executed())
-
-
 def gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @contextmanager

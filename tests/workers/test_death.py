@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
+from tests.workers.gate import Gate, executions
 from tests.workers.graph import POOL
-from tests.workers.site import Gate, RunningWorker, Site, executions, gone, until
+from tests.workers.site import RunningWorker, Site, gone, until
 from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
 
 LIMIT = 6

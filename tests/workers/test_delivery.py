@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from dagster._core.launcher import WorkerStatus
 
+from tests.workers.gate import Gate, executions
 from tests.workers.graph import POOL
-from tests.workers.site import Gate, RunningWorker, Site, executions, stopped, until
+from tests.workers.site import RunningWorker, Site, stopped, until
 from videomoments_dagster.defs.workers.configuration import QUEUE_TAG, VISIBILITY_SECONDS
 from videomoments_dagster.defs.workers.launcher import PROCESS_DIED, RELAUNCH_SECONDS
 from videomoments_dagster.requests.lease import CONFIRM_SECONDS, FENCE_SECONDS

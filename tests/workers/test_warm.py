@@ -10,7 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.workers.site import RunningWorker, Site, executions, gone, until
+from tests.workers.gate import executions
+from tests.workers.site import RunningWorker, Site, until
 from videomoments_dagster.stack.postgres import connect
 
 MAX_RUNS = 5
@@ -93,7 +94,7 @@ def test_a_process_that_grew_is_replaced_after_its_run(site: Site, worker: Runni
     run = site.launch("leaking", gate)
     assert site.ends(run) == ["SUCCESS"]
     [(_, pid)] = gate.executed()
-    until(lambda: not psutil.pid_exists(pid) or gone(psutil.Process(pid)))
+    until(lambda: pid not in {process.pid for process in worker.children()})
     assert until(lambda: len(worker.children()) == 2)
 
 
