@@ -43,9 +43,9 @@ def main() -> None:
     parser.add_argument("--queues", default=settings.worker_queues)
     parser.add_argument("--reload", action="store_true")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
     if not options.reload:
         _warm_up()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
     me = Worker(
         name=f"videomoments-{os.getpid()}@{gethostname()}",
         host=gethostname(),
@@ -104,7 +104,8 @@ def _run_nothing() -> None:
     def nothing() -> None: ...
 
     with dg.DagsterInstance.ephemeral() as instance:
-        dg.materialize([nothing], instance=instance)
+        quietly = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+        dg.materialize([nothing], instance=instance, run_config=quietly)
 
 
 def _leave_terminal(**_: Any) -> None:
