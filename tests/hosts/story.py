@@ -132,8 +132,9 @@ def _kill(cluster: Cluster, story: Story, host: Host) -> None:
     gate = cluster.bucket.before_answer = Gate(host, READING_THE_SOUND)
     gate.wait()
     story.died_at = time.time()
-    host.kill()
+    host.unplug()
     story.at_work_when_died = cluster.executed_by(host)
+    host.kill()
     gate.open()
 
 

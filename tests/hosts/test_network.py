@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,25 +75,20 @@ def test_a_server_on_loopback_is_reached_through_the_relay(network: Network, tmp
             server.stop()
 
 
-def test_killing_a_host_leaves_no_process_of_it_and_no_word_to_the_others(tmp_path: Path) -> None:
-    try:
-        network = Network("hub", "worker")
-    except PermissionError as error:
-        pytest.skip(str(error))
-    hub, worker = network.hosts
+def test_killing_a_host_leaves_no_process_of_it_and_no_word_to_the_others(
+    make_network: Callable[..., Network], tmp_path: Path
+) -> None:
+    hub, worker = make_network("hub", "worker").hosts
     program = "import os, socket, time; os.fork() or os.setsid(); "
     program += "kept = socket.create_connection({}); kept.send(b'x'); time.sleep(600)"
-    try:
-        with hub.entered(), socket.create_server((hub.address, 0)) as listening:
-            worker.start([sys.executable, "-c", program.format(listening.getsockname())], {}, tmp_path / "log")
-            with listening.accept()[0] as parent, listening.accept()[0] as child:
-                assert (parent.recv(1), child.recv(1)) == (b"x", b"x")
-                assert len(worker.namespaces.processes()) == 2
-                worker.kill()
-                assert worker.namespaces.processes() == []
-                for heard in (parent, child):
-                    heard.settimeout(0.2)
-                    with pytest.raises(TimeoutError):
-                        heard.recv(1)
-    finally:
-        network.close()
+    with hub.entered(), socket.create_server((hub.address, 0)) as listening:
+        worker.start([sys.executable, "-c", program.format(listening.getsockname())], {}, tmp_path / "log")
+        with listening.accept()[0] as parent, listening.accept()[0] as child:
+            assert (parent.recv(1), child.recv(1)) == (b"x", b"x")
+            assert len(worker.namespaces.processes()) == 2
+            worker.kill()
+            assert worker.namespaces.processes() == []
+            for heard in (parent, child):
+                heard.settimeout(0.2)
+                with pytest.raises(TimeoutError):
+                    heard.recv(1)
