@@ -37,7 +37,7 @@ class Database:
             pool_use_lifo=True,
             connect_args=connect_arguments(address),
         )
-        event.listen(self.engine, "connect", _speak_utc)
+        event.listen(self.engine, "connect", _set_up)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         _forget_in_children(self.engine)
 
@@ -130,11 +130,16 @@ def _forget_in_children(engine: Engine) -> None:
     os.register_at_fork(after_in_child=forget)
 
 
-def _speak_utc(connection: Any, _: object) -> None:
-    """Timestamps read as UTC whatever the server's zone. By SET: poolers refuse it as a start-up option."""
+def _set_up(connection: Any, _: object) -> None:
+    """Timestamps read as UTC whatever the server's zone, and the server notices within a minute that this host is gone:
+    a transaction that its death left open would keep its locks for two hours. By SET: poolers refuse it as a start-up
+    option."""
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute("SET TIME ZONE 'UTC'")
+        cursor.execute(
+            "SET TIME ZONE 'UTC'; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10;"
+            " SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000"
+        )
     connection.autocommit = False
 
 

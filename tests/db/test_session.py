@@ -48,6 +48,13 @@ def test_timestamps_read_as_utc_whatever_the_server_says(empty_database_url: str
     database.dispose()
 
 
+def test_the_server_asks_after_a_host_that_fell_silent(database: Database) -> None:
+    """A host that died inside a transaction kept its video locked: by default the server asks after two hours."""
+    with database.read() as session:
+        asked = [session.scalar(text(f"SHOW tcp_keepalives_{what}")) for what in ("idle", "interval", "count")]
+    assert asked == ["30", "10", "3"]
+
+
 def test_ping_answers_with_the_version(database: Database) -> None:
     assert int(database.ping().split(".")[0]) >= 15
 
