@@ -78,7 +78,7 @@ def _drains(running: Services, instance: dg.DagsterInstance) -> None:
         f"{QUEUED} queued runs: they wait while warm workers are suspended; counted from there on to the last end.\n"
         "CPU seconds a run: workers with their children; Dagster's daemon and code server; PostgreSQL"
     )
-    row("", "runs/min", "ratio", "CPU workers", "CPU Dagster", "CPU PostgreSQL")
+    row("", "runs/min", "ratio", "CPU workers", "CPU Dagster", "CPU Postgres")
     bare = {}
     for processes in (1, 2):
         with BareWorker(running, instance, processes=processes) as worker:
