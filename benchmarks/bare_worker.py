@@ -35,7 +35,7 @@ class BareWorker:
             "Bare worker",
             [sys.executable, "-m", "benchmarks.bare_worker", str(processes)],
             log=services.home.logs / "bare-worker.log",
-            environment=lambda: {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+            environment=lambda: {**os.environ, "PYTHONPATH": str(ROOT)},
             probe=lambda: self._redis.llen(_READY) == processes,
         )
 

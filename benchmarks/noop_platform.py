@@ -30,7 +30,7 @@ class NoopPlatform:
         get_settings.cache_clear()
         self._services, self._platform = services, PlatformResource()
         plan = make_plan(get_settings(), services.home, with_dagster=True)
-        self._environment = {**plan.environment(), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+        self._environment = {**plan.environment(), "PYTHONPATH": str(ROOT)}
         programs = [part.child for part in plan.parts if isinstance(part.child, Program)]
         for program in programs:
             program.environment = lambda: self._environment
