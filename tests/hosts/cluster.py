@@ -124,7 +124,7 @@ class Cluster:
         started = {run for (run,) in self.rows("dagster_database", "SELECT run_id FROM runs WHERE status = 'STARTED'")}
         held = self.kept_in_redis("run:*:lease").items()
         mine = [(key.split(":")[1], value.split(":")) for key, value in held if value.startswith(f"{host.name}:")]
-        return {run: int(holder[1]) for run, holder in mine if run in started}
+        return {run: int(holder[-2]) for run, holder in mine if run in started}
 
     def _log(self, host: Host) -> Path:
         return self._directory / f"{host.name}.log"
