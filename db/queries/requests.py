@@ -90,6 +90,18 @@ def queued_before(session: Session, moment: datetime, limit: int) -> list[Pipeli
     )
 
 
+def active_before(session: Session, moment: datetime, limit: int) -> list[str]:
+    """Ids of requests that have not ended and were last heard of before `moment`, oldest first."""
+    return list(
+        session.scalars(
+            select(PipelineRequest.request_id)
+            .where(PipelineRequest.state.in_(_ACTIVE), PipelineRequest.updated_at < moment)
+            .order_by(PipelineRequest.updated_at, PipelineRequest.id)
+            .limit(limit)
+        )
+    )
+
+
 def taken_identifier(session: Session, identifier: str) -> str | None:
     """Whose the identifier is: the source URL of its video, or of its newest request; UPLOADED when it came without
     one; None when it is free."""

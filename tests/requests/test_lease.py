@@ -74,10 +74,11 @@ def test_a_lost_run_comes_back_to_nobody(redis: "redis_client.Redis") -> None:
 
 def test_a_held_run_is_lost_only_when_who_ends_the_holder_says_so(redis: "redis_client.Redis") -> None:
     lease = RunLease(redis, "run")
-    lease.claim("a")
+    lease.claim("host:1:a")
     assert not lease.declare_lost("gone")
+    assert not lease.declare_lost("stopped", held_by="host:2:")
     assert lease.verdict() is None
-    assert lease.declare_lost("stopped", even_if_held=True)
+    assert lease.declare_lost("stopped", held_by="host:1:")
     assert lease.verdict() == "stopped"
 
 

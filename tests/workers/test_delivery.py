@@ -17,7 +17,8 @@ from tests.workers.gate import Gate, executions
 from tests.workers.graph import POOL
 from tests.workers.site import RunningWorker, Site, stopped, until
 from videomoments_dagster.defs.workers.configuration import QUEUE_TAG, VISIBILITY_SECONDS
-from videomoments_dagster.defs.workers.launcher import PROCESS_DIED, RELAUNCH_SECONDS
+from videomoments_dagster.defs.workers.launcher import PROCESS_DIED
+from videomoments_dagster.defs.workers.relaunch import RELAUNCH_SECONDS, relaunch_lost
 from videomoments_dagster.requests.lease import CONFIRM_SECONDS, FENCE_SECONDS
 from videomoments_dagster.stack.postgres import connect
 
@@ -43,11 +44,11 @@ def latecomer(site: Site, worker: RunningWorker) -> Latecomer:
     assert site.redis.llen("gpu") == 2
     assert runs[0] in str(site.redis.rpop("gpu")), "the message of the first is lost"
     site.lease(runs[0]).declare_lost(PROCESS_DIED)  # as when the process that took it died before it had begun
-    assert site.launcher.relaunch_lost() == 0, "it may be on its way"
+    assert relaunch_lost(site.instance, site.launcher).published == 0, "it may be on its way"
     _let_pass(site, RELAUNCH_SECONDS + 1)
-    assert site.launcher.relaunch_lost() == 2, "which of the two it was can't be told"
+    assert relaunch_lost(site.instance, site.launcher).published == 2, "which of the two it was can't be told"
     _let_pass(site, RELAUNCH_SECONDS + 1)
-    assert site.launcher.relaunch_lost() == 0, "messages wait"
+    assert relaunch_lost(site.instance, site.launcher).published == 0, "messages wait"
     assert site.ends(site.launch("quick", site.gate())) == ["SUCCESS"], "other queues go on"
     assert [site.status(run) for run in runs] == ["STARTING"] * 2
     return Latecomer(site.worker("--concurrency=1", "--queues=gpu,other").ready(), runs, gate)
@@ -91,7 +92,7 @@ def test_a_message_that_died_with_its_worker_comes_again(site: Site, worker: Run
         assert channel.basic_get("unserved")
         channel.qos.restore_at_shutdown = False  # it dies
         assert site.redis.llen("unserved") == 0
-        assert site.launcher.relaunch_lost() == 0
+        assert relaunch_lost(site.instance, site.launcher).published == 0
         fetched: Any = site.redis.zrange("unacked_index", 0, -1)
         site.redis.zincrby("unacked_index", -VISIBILITY_SECONDS, *fetched)
         until(lambda: site.redis.llen("unserved"), seconds=10)

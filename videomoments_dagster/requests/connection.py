@@ -8,19 +8,26 @@ import redis
 from videomoments_dagster.errors import ServiceUnavailable
 
 
-def connect(url: str) -> "redis.Redis":
+def connect(url: str, *, timeout_seconds: float = 15.0) -> "redis.Redis":
     """A client with timeouts, decoding to str. It connects on first use and is shared by the threads of a process."""
     return redis.Redis.from_url(
-        url, decode_responses=True, socket_connect_timeout=5, socket_timeout=15, health_check_interval=30
+        url,
+        decode_responses=True,
+        socket_connect_timeout=min(5.0, timeout_seconds),
+        socket_timeout=timeout_seconds,
+        health_check_interval=30,
     )
 
 
 @contextmanager
 def reaching(client: "redis.Redis") -> Iterator[None]:
-    """Turn connection failures inside into ServiceUnavailable, naming the server but not its password."""
+    """Turn failures of Redis inside into ServiceUnavailable, naming the server but not its password. One that answers
+    with an error, because it is full or fails over, is as little use as one that is away."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError) as error:
+    except redis.RedisError as error:
         options = client.connection_pool.connection_kwargs
         where = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-        raise ServiceUnavailable(f"Redis at {where} does not answer ({type(error).__name__}).") from error
+        answered = isinstance(error, redis.ResponseError)
+        how = f"refuses: {error}" if answered else f"does not answer ({type(error).__name__})"
+        raise ServiceUnavailable(f"Redis at {where} {how}.") from error

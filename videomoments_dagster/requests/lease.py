@@ -29,6 +29,12 @@ return redis.call('EXISTS', KEYS[2])
 _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1], KEYS[2]) end
 """
+_DECLARE = """
+local held = redis.call('GET', KEYS[1])
+if held and (ARGV[2] == '' or string.sub(held, 1, #ARGV[2]) ~= ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
+return 1
+"""
 _FORGET = """
 local held = redis.call('GET', KEYS[1])
 if held and string.sub(held, 1, #ARGV[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
@@ -80,11 +86,13 @@ class RunLease:
         held = self._held()
         return held.removeprefix(_LOST) if held and held.startswith(_LOST) else None
 
-    def declare_lost(self, reason: str, *, even_if_held: bool = False) -> bool:
-        """Decide that nobody executes the run. False when somebody holds it after all. `even_if_held` is for who
-        ends the holder itself."""
+    def declare_lost(self, reason: str, *, held_by: str | None = None) -> bool:
+        """Decide that nobody executes the run. False when somebody holds it after all, unless the holder's name starts
+        with `held_by`: that is for who ended the holder, or ends it now."""
         with reaching(self._redis):
-            return bool(self._redis.set(self._lease, _LOST + reason, nx=not even_if_held, ex=_VERDICT_SECONDS))
+            return bool(
+                self._redis.eval(_DECLARE, 1, self._lease, _LOST + reason, held_by or "", str(_VERDICT_SECONDS))
+            )
 
     def forget_verdict(self) -> None:
         """Let the run be claimed again: it was lost before it had begun."""

@@ -202,7 +202,8 @@ class _Daemon(Program):
     """The Dagster daemon; well when its loops have written a heartbeat since it began."""
 
     def __init__(self, plan: Plan) -> None:
-        argv = _python("dagster._daemon", "run", "-w", str(_workspace(plan)))
+        # At "info" it writes a line a run each time it looks after the workers.
+        argv = _python("dagster._daemon", "run", "-w", str(_workspace(plan)), "--log-level", "warning")
         super().__init__(
             "Dagster daemon",
             argv,

@@ -1,5 +1,6 @@
 """The reconcile sensor: what was lost on its way goes there again. Requests that PostgreSQL says are queued and no run
-knows go onto the stream, launched runs that no worker can know of go to the broker.
+knows go onto the stream, launched runs that no worker can know of go to the broker, and requests whose last run ended
+unheard of are ended.
 
 It starts nothing itself: the ingest sensor's `run_key` stays the one place that keeps a request from running twice, and
 a run's lease what keeps it from being executed twice.
@@ -10,42 +11,77 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from db.queries import requests as request_queries
-from videomoments_dagster.defs.policies import REQUEST_TAG
+from videomoments_dagster.defs.policies import REQUEST_TAG, WILL_RETRY_TAG
 from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.defs.run_end import crash_error, finish, has_done_all, how_it_failed
 from videomoments_dagster.defs.workers.launcher import LeasedRunLauncher
+from videomoments_dagster.defs.workers.relaunch import Relaunched, relaunch_lost
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.requests.stages import PipelineType
 from videomoments_dagster.requests.stream import RequestStream, StartMessage
 
 AFTER_SECONDS = 30  # the ingest sensor takes a request within seconds; later it was lost on the way
+UNHEARD_SECONDS = 60  # the end of a run is recorded within seconds; later nobody will
 BATCH = 50
+_MOST_ACTIVE = 500
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 @dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING, jobs=[])
 def reconcile(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SkipReason:
-    """Publishes again what was lost between PostgreSQL and the stream, for instance when Redis lost its data."""
-    published = 0
+    """Publishes again what was lost on its way, for instance when Redis lost its data; ends what ended unheard of."""
     try:
-        with platform.database.read() as session:
-            waiting = request_queries.queued_before(
-                session, datetime.now(UTC) - timedelta(seconds=AFTER_SECONDS), limit=BATCH
-            )
-        for row in waiting:
-            known = context.instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: row.request_id}), limit=1)
-            if known:
-                continue
-            RequestStream(platform.redis).publish(
-                StartMessage(
-                    request_id=row.request_id,
-                    video_id=row.video_identifier,
-                    pipeline_type=PipelineType(row.pipeline_type),
-                    url=row.source_url,
-                    config=row.config,
-                )
-            )
-            published += 1
+        requests = _publish_requests(context.instance, platform)
         launcher = context.instance.run_launcher
-        launched = launcher.relaunch_lost() if isinstance(launcher, LeasedRunLauncher) else 0
+        runs = relaunch_lost(context.instance, launcher) if isinstance(launcher, LeasedRunLauncher) else Relaunched()
+        ended = _end_requests(context.instance, platform)
     except ServiceUnavailable as error:
         return dg.SkipReason(error.message)
-    return dg.SkipReason(f"Published again: {published} lost requests, {launched} lost launches.")
+    counts = f"{requests} lost requests, {runs.published} lost launches; given up: {runs.failed}; ended: {ended}."
+    unserved = f" No worker takes from the queue {', '.join(runs.unserved)}." if runs.unserved else ""
+    return dg.SkipReason(f"Published again: {counts}{unserved}")
+
+
+def _publish_requests(instance: dg.DagsterInstance, platform: PlatformResource) -> int:
+    """Put requests onto the stream again that no run knows. Returns how many."""
+    published = 0
+    with platform.database.read() as session:
+        before = datetime.now(UTC) - timedelta(seconds=AFTER_SECONDS)
+        waiting = request_queries.queued_before(session, before, limit=BATCH)
+    for row in waiting:
+        if instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: row.request_id}), limit=1):
+            continue
+        RequestStream(platform.redis).publish(
+            StartMessage(
+                request_id=row.request_id,
+                video_id=row.video_identifier,
+                pipeline_type=PipelineType(row.pipeline_type),
+                url=row.source_url,
+                config=row.config,
+            )
+        )
+        published += 1
+    return published
+
+
+def _end_requests(instance: dg.DagsterInstance, platform: PlatformResource) -> int:
+    """End requests whose last run ended while nobody recorded it: a run that is killed after its last step is failed
+    and to be retried, but there is nothing left to retry. Returns how many."""
+    ended, before = 0, datetime.now(UTC) - timedelta(seconds=UNHEARD_SECONDS)
+    with platform.database.read() as session:
+        active = request_queries.active_before(session, before, limit=_MOST_ACTIVE)
+    records = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: active}, statuses=_ENDED)) if active else []
+    for request_id in {record.dagster_run.tags[REQUEST_TAG] for record in records}:
+        [newest] = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: request_id}), limit=1)
+        run = newest.dagster_run
+        unheard = run.is_finished and newest.update_timestamp.replace(tzinfo=UTC) < before
+        if not unheard or run.tags.get(WILL_RETRY_TAG) == "true":
+            continue
+        if run.status is dg.DagsterRunStatus.CANCELED:
+            finish(instance, platform, run, "cancelled", None)
+        elif run.is_success or has_done_all(instance, run):
+            finish(instance, platform, run, "completed", None)
+        else:
+            finish(instance, platform, run, how_it_failed(instance, run), crash_error(platform, run.run_id, None))
+        ended += 1
+    return ended

@@ -2,24 +2,21 @@
 
 Celery can't tell whether the worker of a task is alive, a cancelled task takes its process with it, and a message can
 be lost. So a run's lease in Redis (requests/lease.py) says who executes it: the run monitor asks for it, cancelling is
-an order that its holder reads, and a launch that nobody took is published again.
+an order that its holder reads, and a launch that nobody took is published again (relaunch.py).
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from celery import Task
 from celery.canvas import Signature
-from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._core.storage.tags import MAX_RETRIES_TAG, PRIORITY_TAG
 from dagster._serdes import ConfigurableClassData
 from dagster_celery.launcher import CeleryRunLauncher
-from kombu.exceptions import ChannelError, OperationalError
+from kombu.exceptions import OperationalError
 
 from videomoments_dagster.defs.workers.configuration import DEFAULT_QUEUE, QUEUE_TAG, celery_arguments
 from videomoments_dagster.errors import ServiceUnavailable
@@ -29,8 +26,6 @@ from videomoments_dagster.requests.lease import CONFIRM_SECONDS, TTL_SECONDS, Ru
 if TYPE_CHECKING:
     import redis
 
-RELAUNCH_SECONDS = 20
-"""How long a launched run may stay without a worker before its message can count as lost."""
 HANDED_BACK = "its worker was stopped and handed it back"
 PROCESS_DIED = "its worker process died"
 _GONE = "its worker is gone, or can't be reached"
@@ -41,18 +36,20 @@ class LeasedRunLauncher(CeleryRunLauncher):
 
     def __init__(self, redis_url: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(default_queue=DEFAULT_QUEUE, inst_data=inst_data, **celery_arguments(redis_url))
-        self._redis: redis.Redis = connect(redis_url)
+        self.redis: redis.Redis = connect(redis_url)
         self._missing_since: dict[str, float] = {}
 
     def terminate(self, run_id: str) -> bool:
         """Cancel a run wherever it is: in a worker it is interrupted within RENEW_SECONDS, in the broker it is over
-        at once (its message is dropped by who takes it)."""
+        at once (its message is dropped by who takes it). Raises ServiceUnavailable, and changes nothing, while Redis
+        is away."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return False
+        lease = RunLease(self.redis, run_id)
+        lease.holder()  # Redis is there: an order that is not heard would leave the run at work after its end
         if run.status is not dg.DagsterRunStatus.CANCELING:
             self._instance.report_run_canceling(run)
-        lease = RunLease(self._redis, run_id)
         lease.order_cancel()
         if lease.holder() is None:  # who claims it from now on sees that it is being cancelled
             self._instance.report_run_canceled(run, "Cancelled before a worker had taken it.")
@@ -65,7 +62,7 @@ class LeasedRunLauncher(CeleryRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """RUNNING while the lease is held, or can't be asked for. FAILED once the run is declared lost: its lease was
         away for CONFIRM_SECONDS, or its worker handed it back."""
-        lease = RunLease(self._redis, run.run_id)
+        lease = RunLease(self.redis, run.run_id)
         try:
             if lease.holder() is not None:
                 self._missing_since.pop(run.run_id, None)
@@ -77,6 +74,7 @@ class LeasedRunLauncher(CeleryRunLauncher):
                     return CheckRunHealthResult(WorkerStatus.RUNNING)
                 verdict = _GONE
         except ServiceUnavailable:
+            self._missing_since.clear()  # after an outage workers have the time again to come back
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         self._missing_since.pop(run.run_id, None)
         self._prepare_retry(run, verdict)
@@ -84,37 +82,12 @@ class LeasedRunLauncher(CeleryRunLauncher):
         return CheckRunHealthResult(WorkerStatus.FAILED, f"The run was lost: {verdict}.")
 
     def get_run_worker_debug_info(self, run: dg.DagsterRun, include_container_logs: bool | None = True) -> str | None:
-        lease = RunLease(self._redis, run.run_id)
-        return f"Queue {self._queue_of(run)}, worker {lease.holder() or 'none'}."
-
-    def relaunch_lost(self) -> int:
-        """Publish runs again that were launched and have neither a worker nor a message: the daemon died between the
-        two, or the broker was away or lost its data. Returns how many. Safe to repeat: a run with two messages is
-        executed once.
-
-        Raises ServiceUnavailable.
-        """
-        starting = self._instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING]))
-        waiting: dict[str, list[dg.RunRecord]] = defaultdict(list)
-        for record in starting:
-            if RunLease(self._redis, record.dagster_run.run_id).holder() is None:
-                waiting[self._queue_of(record.dagster_run)].append(record)
-        published = 0
-        before = datetime.now(UTC) - timedelta(seconds=RELAUNCH_SECONDS)
-        for queue, records in waiting.items():
-            if len(records) <= self._messages_in(queue):
-                continue
-            for record in records:
-                if record.update_timestamp.replace(tzinfo=UTC) > before:
-                    continue
-                RunLease(self._redis, record.dagster_run.run_id).forget_verdict()
-                self.launch_run(LaunchRunContext(dagster_run=record.dagster_run, workspace=None))
-                published += 1
-        return published
+        lease = RunLease(self.redis, run.run_id)
+        return f"Queue {self.queue_of(run)}, worker {lease.holder() or 'none'}."
 
     def _launch_celery_task_run(self, run: dg.DagsterRun, task_signature: Task, routing_key: str) -> None:
         """The message carries the run's id as its own: workers and operators see which run a task is. While the broker
-        is away the run stays launched, and is published when it is back (see `relaunch_lost`)."""
+        is away the run stays launched, and is published when it is back (relaunch.py)."""
         assert isinstance(task_signature, Signature)  # noqa: S101  # Dagster's annotation says Task
         named: Any = task_signature.set(task_id=run.run_id)
         try:
@@ -122,31 +95,22 @@ class LeasedRunLauncher(CeleryRunLauncher):
         except OperationalError:
             self._instance.report_engine_event("The broker does not answer: launched again once it does.", run)
 
-    def _queue_of(self, run: dg.DagsterRun) -> str:
+    def queue_of(self, run: dg.DagsterRun) -> str:
+        """The queue whose workers may take the run."""
         return run.tags.get(QUEUE_TAG, self.default_queue)
-
-    def _messages_in(self, queue: str) -> int:
-        """Messages that wait in the queue, or were fetched and not yet given to a process."""
-        with self.celery.connection_for_read() as connection, closing(connection.channel()) as channel:
-            with reaching(self._redis):
-                fetched = channel.client.hlen(channel.unacked_key)
-            try:
-                return channel.queue_declare(queue, passive=True).message_count + fetched
-            except ChannelError:  # nobody has published to it yet
-                return fetched
 
     def _redis_is_steady(self) -> bool:
         """False while workers may not yet have come back to a Redis that was started anew."""
-        with reaching(self._redis):
-            server: Any = self._redis.info("server")
+        with reaching(self.redis):
+            server: Any = self.redis.info("server")
         return server["uptime_in_seconds"] > TTL_SECONDS + CONFIRM_SECONDS
 
     def _prepare_retry(self, run: dg.DagsterRun, verdict: str) -> None:
         """A retry has the tags of the run that was lost. It had its turn, so it goes before those that wait for theirs;
         and stopping a worker is no failure of the run: it does not use up one of its retries."""
-        tags = {PRIORITY_TAG: str(_number(run, PRIORITY_TAG, 0) + 1)}
+        tags = {PRIORITY_TAG: str(number_in(run, PRIORITY_TAG, 0) + 1)}
         if verdict == HANDED_BACK:
-            tags[MAX_RETRIES_TAG] = str(_number(run, MAX_RETRIES_TAG, self._instance.run_retries_max_retries) + 1)
+            tags[MAX_RETRIES_TAG] = str(number_in(run, MAX_RETRIES_TAG, self._instance.run_retries_max_retries) + 1)
         self._instance.add_run_tags(run.run_id, tags)
 
     @classmethod
@@ -160,8 +124,8 @@ class LeasedRunLauncher(CeleryRunLauncher):
         return cls(inst_data=inst_data, **config_value)
 
 
-def _number(run: dg.DagsterRun, tag: str, default: int) -> int:
-    """What a tag says; people may have written anything there."""
+def number_in(run: dg.DagsterRun, tag: str, default: int) -> int:
+    """What a run's tag says; people may have written anything there."""
     try:
         return int(run.tags.get(tag, default))
     except ValueError:

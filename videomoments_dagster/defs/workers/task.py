@@ -12,23 +12,23 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from secrets import token_hex
 from socket import gethostname
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import celery
 import dagster as dg
-import redis
 from celery.utils.log import get_task_logger
 from dagster._utils.interrupts import capture_interrupts
 
+from videomoments_dagster.defs.workers.keeping import Keeper
 from videomoments_dagster.errors import ServiceUnavailable
-from videomoments_dagster.requests.lease import FENCE_SECONDS, RENEW_SECONDS, LeaseLost, RunLease
+from videomoments_dagster.requests.connection import connect
+from videomoments_dagster.requests.lease import RENEW_SECONDS, LeaseLost, RunLease
 from videomoments_dagster.settings import get_settings
 
-CANCEL_GRACE_SECONDS = 20.0
-"""How long an interrupted run may take to end before its process is killed: native code may never look up."""
-_CLAIM_SECONDS = 60.0
-_AT_WORK = {dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
+if TYPE_CHECKING:
+    import redis
 
+_CLAIM_SECONDS = 60.0
 _log = get_task_logger(__name__)
 
 
@@ -38,31 +38,39 @@ class LeasedTask(celery.Task):
     abstract = True
     typing = False
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
         run_id = str(self.request.id)
-        lease, holder = RunLease(_redis(get_settings().redis_url), run_id), _holder()
+        lease, holder = RunLease(lease_client(get_settings().redis_url), run_id), _holder()
         if not _claim(lease, holder):
             _log.info("Run %s is executed elsewhere: this message is dropped.", run_id)
-            return None
+            return
         try:
-            with dg.DagsterInstance.get() as instance, _interruptible(), _held(lease, holder, instance, run_id):
-                if _may_start(instance, run_id):
-                    return super().__call__(*args, **kwargs)
+            with dg.DagsterInstance.get() as instance:
+                with _interruptible(), Keeper(lease, holder, instance, run_id).keep():
+                    if _may_start(instance, run_id):
+                        super().__call__(*args, **kwargs)
+                _end_cancelled(instance, run_id)
+        except (LeaseLost, ServiceUnavailable) as error:
+            _log.warning("Run %s is left to others: %s", run_id, error)
         finally:
             with suppress(ServiceUnavailable):
                 lease.release(holder)
-        return None
+
+
+def holders_of(worker_pid: int) -> str:
+    """How the names of all processes begin that the worker of this host with `worker_pid` ever forked."""
+    return f"{gethostname()}:{worker_pid}:"
 
 
 def _holder() -> str:
     """This process, unique among all that ever ran anywhere."""
-    return f"{gethostname()}:{os.getpid()}:{token_hex(4)}"
+    return f"{holders_of(os.getppid())}{os.getpid()}:{token_hex(4)}"
 
 
 @cache
-def _redis(url: str) -> "redis.Redis":
+def lease_client(url: str) -> "redis.Redis":
     """Short timeouts: a renewal that hangs is one that failed, well before FENCE_SECONDS."""
-    return redis.Redis.from_url(url, decode_responses=True, socket_connect_timeout=2, socket_timeout=2)
+    return connect(url, timeout_seconds=2)
 
 
 def _claim(lease: RunLease, holder: str) -> bool:
@@ -79,64 +87,25 @@ def _claim(lease: RunLease, holder: str) -> bool:
 
 
 def _may_start(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether the run still waits to be executed. To be asked under the lease: then no other can answer yes."""
+    """Whether the run still waits to be executed. To be asked under the lease: then no other can answer yes.
+
+    A retry waits until the process of the run before it is gone; it is launched again.
+    """
     run = instance.get_run_by_id(run_id)
-    if run is not None and run.status is dg.DagsterRunStatus.CANCELING:
-        instance.report_run_canceled(run, "Cancelled before it was executed.")
     if run is None or run.status not in {dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED}:
         _log.info("Run %s is %s: this message is dropped.", run_id, run.status.value if run else "gone")
         return False
-    return True
+    parent = run.parent_run_id and RunLease(lease_client(get_settings().redis_url), run.parent_run_id).holder()
+    if parent:
+        _log.info("Run %s waits for the end of the one before it, on %s.", run_id, parent)
+    return not parent
 
 
-@contextmanager
-def _held(lease: RunLease, holder: str, instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
-    """Renew the lease while the body runs, and interrupt it when it is to be cancelled.
-
-    The kernel's timer is the fence: set anew at every renewal, it ends this process when none succeeds for
-    FENCE_SECONDS, even when a native call keeps every thread from running. So a process that hangs, sleeps or is cut
-    off is gone before its run can be given to another.
-    """
-    ended = threading.Event()
-
-    def keep() -> None:
-        cancelled_at: float | None = None
-        while not ended.wait(RENEW_SECONDS):
-            begun = time.monotonic()
-            try:
-                cancel = lease.renew(holder)
-            except LeaseLost:
-                _end_now(f"Run {run_id} was given to another: this process ends.")
-            except ServiceUnavailable:
-                # Redis may be away for everybody, and the run goes on; the run's own record says when it may not.
-                run = instance.get_run_by_id(run_id)
-                if run is None or run.status not in _AT_WORK:
-                    _end_now(f"Run {run_id} has ended while Redis was away: this process ends.")
-                cancel = run.status is dg.DagsterRunStatus.CANCELING
-            if ended.is_set():
-                return
-            _set_fence(FENCE_SECONDS - (time.monotonic() - begun))
-            if cancel and cancelled_at is None:
-                cancelled_at = time.monotonic()
-                os.kill(os.getpid(), signal.SIGINT)
-            if cancelled_at is not None and time.monotonic() - cancelled_at > CANCEL_GRACE_SECONDS:
-                _end_now(f"Run {run_id} did not end when it was cancelled: this process ends.")
-
-    thread = threading.Thread(target=keep, name=f"lease-{run_id}", daemon=True)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    _set_fence(FENCE_SECONDS)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        _set_fence(0)
-
-
-def _set_fence(seconds: float) -> None:
-    """0 takes it down."""
-    signal.setitimer(signal.ITIMER_REAL, max(0.001, seconds) if seconds else 0)
+def _end_cancelled(instance: dg.DagsterInstance, run_id: str) -> None:
+    """A run that was cancelled while it was not yet, or no longer, executed: nobody else ends it."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.status is dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, "Cancelled while it was not executed.")
 
 
 @contextmanager
@@ -150,9 +119,3 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _end_now(why: str) -> NoReturn:
-    _log.error(why)
-    os.kill(os.getpid(), signal.SIGKILL)
-    os._exit(1)

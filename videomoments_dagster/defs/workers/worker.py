@@ -8,6 +8,7 @@ import argparse
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -26,7 +27,7 @@ from videomoments_dagster.defs.inputs import sweep_leftovers
 from videomoments_dagster.defs.instance_storage import leave_connections
 from videomoments_dagster.defs.workers.configuration import celery_arguments
 from videomoments_dagster.defs.workers.launcher import HANDED_BACK, PROCESS_DIED
-from videomoments_dagster.defs.workers.task import LeasedTask
+from videomoments_dagster.defs.workers.task import LeasedTask, holders_of, lease_client
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.requests.connection import connect
 from videomoments_dagster.requests.lease import RunLease
@@ -116,15 +117,18 @@ def _leave_terminal(**_: Any) -> None:
 
 def _sweep(**_: Any) -> None:
     """Sent in each process of the pool, so also in the one that follows a killed one. The run that it had may go on
-    on another host, which can't remove the temporary files here."""
-    sweep_leftovers(get_settings().temp_directory.glob("*/*/*"))
+    on another host, which can't remove the temporary files here. In a thread: the pool kills a process that is not up
+    within seconds."""
+    leftovers = get_settings().temp_directory.glob("*/*/*")
+    threading.Thread(target=sweep_leftovers, args=(leftovers,), name="sweep", daemon=True).start()
 
 
 def _process_died(task_id: str, exception: BaseException, **_: Any) -> None:
     """Sent in the worker's main process: a run whose process died need not wait for the end of its lease."""
     if isinstance(exception, WorkerLostError):
-        with suppress(ServiceUnavailable):
-            RunLease(connect(get_settings().redis_url), task_id).declare_lost(PROCESS_DIED, even_if_held=True)
+        with suppress(ServiceUnavailable):  # then its lease ends by itself
+            lease = RunLease(lease_client(get_settings().redis_url), task_id)
+            lease.declare_lost(PROCESS_DIED, held_by=holders_of(os.getpid()))
 
 
 class _Presence:
@@ -135,6 +139,9 @@ class _Presence:
         self._ended = False
 
     def begin(self, sender: Any, **_: Any) -> None:
+        signal.signal(
+            signal.SIGHUP, signal.getsignal(signal.SIGTERM)
+        )  # Celery would start itself anew, by the wrong name
         sender.timer.call_repeatedly(ANNOUNCE_SECONDS, self._announce)
         self._announce()
 
@@ -151,26 +158,38 @@ class _Presence:
 
 
 class _Drain:
-    """Waits for the runs at work when the worker was asked to stop; those left after the grace time are handed back:
-    declared lost, so that the run monitor fails them and Dagster retries them from the failed step elsewhere."""
+    """Waits for the runs at work when the worker was asked to stop; those left after the grace time, or when it was
+    asked twice, are handed back: declared lost, so that the run monitor fails them and Dagster retries them from the
+    failed step elsewhere."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._grace_seconds = settings.worker_grace_seconds
 
-    def __call__(self, **_: Any) -> None:
-        grace = self._settings.worker_grace_seconds
-        _log.info("Stopping: %d runs have %.0f s to finish.", len(state.active_requests), grace)
-        timer = threading.Timer(grace, self._hand_back)
+    def __call__(self, how: str, **_: Any) -> None:
+        if how != "Warm":
+            self._hand_back()
+        _log.info("Stopping: %d runs have %.0f s to finish.", len(state.active_requests), self._grace_seconds)
+        timer = threading.Timer(self._grace_seconds, self._hand_back)
         timer.daemon = True
         timer.start()
 
     def _hand_back(self) -> None:
-        client = connect(self._settings.redis_url)
-        for request in list(state.active_requests):
-            with suppress(ServiceUnavailable):  # then its lease ends by itself
-                RunLease(client, request.id).declare_lost(HANDED_BACK, even_if_held=True)
-            _log.info("Run %s is handed back.", request.id)
-        os._exit(0)  # the pool's processes die with this one
+        try:
+            for run_id in _active_runs():
+                _log.info("Run %s is handed back.", run_id)
+                lease = RunLease(lease_client(get_settings().redis_url), run_id)
+                lease.declare_lost(HANDED_BACK, held_by=holders_of(os.getpid()))
+        except ServiceUnavailable as away:
+            _log.warning("%s The leases end by themselves.", away.message)
+        finally:
+            os._exit(0)  # the pool's processes die with this one
+
+
+def _active_runs() -> list[str]:
+    """Celery's set changes while it is looked at from another thread."""
+    while True:
+        with suppress(RuntimeError):
+            return [str(request.id) for request in state.active_requests]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,114 @@
+"""What the end of a run leaves behind: its history row, its finished request, its status, and a free lock.
+
+Everything here is idempotent; a sensor that is killed half-way does it again.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+from sqlalchemy.orm import Session
+
+from db.queries import requests as request_queries
+from db.queries import runs as run_queries
+from videomoments_dagster.defs import jobs
+from videomoments_dagster.defs.policies import PARTITION_TAG, REQUEST_TAG
+from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.defs.tracking import lock_owner, pipeline_type, run_times
+from videomoments_dagster.errors import ServiceUnavailable
+from videomoments_dagster.requests.lease import RunLease
+from videomoments_dagster.requests.lock import PipelineLock
+from videomoments_dagster.requests.status import LiveStatus
+
+_MOMENTS_STEP = "moments"
+
+
+def finish(
+    instance: dg.DagsterInstance,
+    platform: PlatformResource,
+    run: dg.DagsterRun,
+    status: str,
+    error: dict[str, Any] | None,
+) -> None:
+    """Record that `run` ended as `status` (completed, partial, failed, cancelled), and that its request did."""
+    video = video_of(run)
+    if not video:
+        return
+    with platform.database.session() as session:
+        record(instance, session, run, video, status, error)
+        if request_id := run.tags.get(REQUEST_TAG):
+            request_queries.mark_finished(session, request_id, error=json.dumps(error) if error else None)
+    try:
+        live = LiveStatus(platform.redis)
+        if live.belongs_to(video, run_id=run.run_id, request_id=run.tags.get(REQUEST_TAG)):
+            live.finish(video, status, error)
+        PipelineLock(platform.redis).release(video, lock_owner(run))
+    except ServiceUnavailable:
+        pass  # the lock ends by itself
+
+
+def record(
+    instance: dg.DagsterInstance,
+    session: Session,
+    run: dg.DagsterRun,
+    video: str,
+    status: str,
+    error: dict[str, Any] | None,
+) -> None:
+    """The end of `run` in its history row."""
+    started, completed = run_times(instance, run.run_id)
+    run_queries.record(
+        session,
+        video_identifier=video,
+        pipeline_type=pipeline_type(run).value,
+        status=status,
+        started_at=started,
+        completed_at=completed or datetime.now(UTC),
+        error_stage=error["stage"] if error else None,
+        error_message=f"{error['message']} {error['hint']}".strip() if error else None,
+    )
+
+
+def how_it_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """`partial` when the moments are there, made by the run or one that it resumes; else `failed`."""
+    resumed: dg.DagsterRun | None = run
+    while resumed:
+        if _MOMENTS_STEP in _finished_steps(instance, resumed):
+            return "partial"
+        resumed = instance.get_run_by_id(resumed.parent_run_id) if resumed.parent_run_id else None
+    return "failed"
+
+
+def has_done_all(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether every planned step of `run` succeeded, whatever became of the run after that."""
+    plan = run.execution_plan_snapshot_id and instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+    return bool(plan) and set(plan.step_keys_to_execute) <= _finished_steps(instance, run)
+
+
+def crash_error(platform: PlatformResource, run_id: str, message: str | None) -> dict[str, Any]:
+    """The error of a run that failed without a failed step: why it was lost, if that is known, else `message`."""
+    try:
+        verdict = RunLease(platform.redis, run_id).verdict()
+    except ServiceUnavailable:
+        verdict = None
+    return {
+        "stage": None,
+        "code": "run_crashed",
+        "message": f"The run was lost: {verdict}."
+        if verdict
+        else (message or "The run's process ended.").strip().splitlines()[0][:500],
+        "hint": "Start the video again; finished stages keep their results.",
+        "retryable": True,
+    }
+
+
+def video_of(run: dg.DagsterRun) -> str | None:
+    """The video whose pipeline `run` is. None for a run of checks alone, and for one without a partition."""
+    only_checks = run.job_name == jobs.checks.name or (run.asset_check_selection and not run.asset_selection)
+    return None if only_checks else run.tags.get(PARTITION_TAG)
+
+
+def _finished_steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str | None]:
+    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_SUCCESS, limit=100).records
+    return {record.event_log_entry.step_key for record in records}
