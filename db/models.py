@@ -240,6 +240,7 @@ class PipelineRequest(Base):
     __table_args__ = (
         CheckConstraint("state IN ('queued', 'launched', 'finished', 'rejected')", name="state"),
         Index("ix_pipeline_requests_video_identifier_requested_at", "video_identifier", text("requested_at DESC")),
+        Index("ix_pipeline_requests_active", "updated_at", postgresql_where=text("state IN ('queued', 'launched')")),
     )
 
     request_id: Mapped[str] = mapped_column(String(36), unique=True)

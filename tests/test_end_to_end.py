@@ -186,7 +186,7 @@ def test_a_deleted_video_is_gone_everywhere(platform: Platform, library) -> None
 def _is_daemon(process: psutil.Process, home: Path) -> bool:
     try:
         command = process.cmdline()
-        return "dagster._daemon" in " ".join(command) and process.environ().get("VIDEOMOMENTS_HOME") == str(home)
+        return "videomoments_dagster.defs.daemon" in command and process.environ().get("VIDEOMOMENTS_HOME") == str(home)
     except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
         return False
 

@@ -1,4 +1,4 @@
-"""The one revision makes exactly what the models say, takes it all away again, and may be run by two at once."""
+"""The revisions make exactly what the models say, take it all away again, and may be run by two at once."""
 
 import subprocess
 import sys

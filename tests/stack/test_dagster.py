@@ -28,7 +28,7 @@ def _graph(dagster_url: str) -> tuple[list[str], set[str]]:
 
 
 def _daemons(platform: Platform) -> int:
-    return sum("dagster._daemon" in process.cmdline() for process in marked(platform.home))
+    return sum("videomoments_dagster.defs.daemon" in process.cmdline() for process in marked(platform.home))
 
 
 def test_it_loads_the_graph_survives_kills_and_leaves_nothing(tmp_path: Path) -> None:

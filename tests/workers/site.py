@@ -171,7 +171,7 @@ class Site:
 
     def daemon(self) -> None:
         """Start Dagster's own: its run monitor, its retries, its queue."""
-        self._spawn(["dagster._daemon", "run", "-m", GRAPH], self.environment)
+        self._spawn(["videomoments_dagster.defs.daemon", "run", "-m", GRAPH], self.environment)
 
     def command(self, *arguments: str) -> str:
         """What the command line says."""

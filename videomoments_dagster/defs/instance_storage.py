@@ -7,6 +7,7 @@ Dagster's storages take a pool.
 """
 
 import os
+import select
 import threading
 from functools import partial
 from typing import Any, cast
@@ -16,6 +17,8 @@ from dagster._core.storage.config import PostgresStorageConfig
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_url_from_config
+from sqlalchemy import event
+from sqlalchemy.exc import InvalidatePoolError
 
 from db.session import connect_arguments, parse_url
 from videomoments_dagster.settings import with_driver
@@ -25,7 +28,7 @@ MAX_OVERFLOW = 17  # the webserver and the sensor threads burst; what is above P
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
-    """DagsterPostgresStorage whose three storages share one pool: pre-pinged, last in first out.
+    """DagsterPostgresStorage whose three storages share one pool: last in first out, dead connections replaced.
 
     Every instance of a process shares it too: a worker makes an instance for each run. Only the first looks whether
     Dagster's tables are there.
@@ -42,6 +45,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         self.engine = _engine(url)
         for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
             storage._engine = self.engine
+        _remember_columns(self._event_log_storage, url)
 
     @classmethod
     def from_config_value(
@@ -56,6 +60,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 
 
 _engines: dict[str, sqlalchemy.Engine] = {}
+_columns: dict[str, set[str]] = {}
 _making = threading.Lock()
 
 
@@ -68,11 +73,37 @@ def _engine(url: str) -> sqlalchemy.Engine:
                 connect_args={**connect_arguments(parse_url(url)), "application_name": "videomoments-dagster"},
                 pool_size=POOL_SIZE,
                 max_overflow=MAX_OVERFLOW,
-                pool_pre_ping=True,
                 pool_use_lifo=True,
                 future=True,
             )
+            event.listen(_engines[url], "checkout", _replace_if_cut)
         return _engines[url]
+
+
+def _replace_if_cut(connection: Any, _record: object, _proxy: object) -> None:
+    """What `pool_pre_ping` is for, without its round trip: a run takes a connection some 400 times. An idle connection
+    has nothing to read unless the server ended it."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if not poll.poll(0):
+        return
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Exception as error:  # whatever the driver makes of a dead connection
+        raise InvalidatePoolError from error
+
+
+def _remember_columns(storage: Any, url: str) -> None:
+    """Dagster looks some 50 times a run whether one of its tables has a column. One that is there stays."""
+    ask, known = storage._has_asset_key_col_on_connection, _columns.setdefault(url, set())
+
+    def has(connection: Any, name: str) -> bool:
+        if name not in known and ask(connection, name):
+            known.add(name)
+        return name in known
+
+    storage._has_asset_key_col_on_connection = has
 
 
 def leave_connections(*, close: bool = True) -> None:

@@ -203,7 +203,7 @@ class _Daemon(Program):
 
     def __init__(self, plan: Plan) -> None:
         # At "info" it writes a line a run each time it looks after the workers.
-        argv = _python("dagster._daemon", "run", "-w", str(_workspace(plan)), "--log-level", "warning")
+        argv = _python("videomoments_dagster.defs.daemon", "run", "-w", str(_workspace(plan)), "--log-level", "warning")
         super().__init__(
             "Dagster daemon",
             argv,

@@ -20,7 +20,7 @@ from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
 from videomoments_dagster.errors import Conflict, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.requests.stream import DeleteMessage, RequestStream, StartMessage
 
-BLOCK_SECONDS = 4.0  # the daemon's loop takes 5 s whatever its interval says, so the tick waits instead of the loop
+BLOCK_SECONDS = 4.0  # the tick waits for a message, not the daemon's loop (defs/daemon.py)
 BATCH = 50  # messages a tick: far below the 60 s a tick may take
 
 

@@ -11,7 +11,7 @@ from videomoments_dagster.defs.run_end import crash_error, finish, how_it_failed
 
 @dg.run_status_sensor(
     run_status=dg.DagsterRunStatus.SUCCESS,
-    minimum_interval_seconds=1,
+    minimum_interval_seconds=2,
     default_status=dg.DefaultSensorStatus.RUNNING,
     monitored_jobs=None,
 )
@@ -22,7 +22,7 @@ def run_succeeded(context: dg.RunStatusSensorContext, platform: PlatformResource
 
 @dg.run_status_sensor(
     run_status=dg.DagsterRunStatus.CANCELED,
-    minimum_interval_seconds=1,
+    minimum_interval_seconds=2,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def run_cancelled(context: dg.RunStatusSensorContext, platform: PlatformResource) -> None:
@@ -30,7 +30,7 @@ def run_cancelled(context: dg.RunStatusSensorContext, platform: PlatformResource
     finish(context.instance, platform, context.dagster_run, "cancelled", None)
 
 
-@dg.run_failure_sensor(minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.run_failure_sensor(minimum_interval_seconds=2, default_status=dg.DefaultSensorStatus.RUNNING)
 def run_failed(context: dg.RunFailureSensorContext, platform: PlatformResource) -> None:
     """Records a failed run with its typed error; `partial` when its moments are there. When Dagster retries it, only
     the run has ended: its request, status and lock go on with the next one."""
