@@ -15,11 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import redis
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.hosts.network import Host, Network
 from tests.hosts.relay import relaying
+from tests.storage.accounts import throw_away_account
 from tests.storage.bucket_server import BUCKET, BucketServer, running
 from tests.web import Web, serving
 from videomoments_dagster.settings import Settings
@@ -60,7 +59,7 @@ class Cluster:
         self.web, self.bucket = web, bucket
         self._directory = directory
         key = directory / "key.json"
-        key.write_text(json.dumps(_throw_away_account()))
+        key.write_text(json.dumps(throw_away_account()))
         clean = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
         self._shared = clean | {
             "GCS_BUCKET_NAME": BUCKET,
@@ -158,17 +157,3 @@ def until(condition: Callable[[], Any], what: str, *, seconds: float = 120) -> N
     while not condition():
         assert time.monotonic() < end, f"It did not happen within {seconds:.0f} s that {what}."
         time.sleep(0.1)
-
-
-def _throw_away_account() -> dict[str, str]:
-    """A service account's key file, as Google's library reads it to sign URLs offline."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return {
-        "type": "service_account",
-        "project_id": "p",
-        "private_key_id": "1",
-        "private_key": pem.decode(),
-        "client_email": "signer@p.iam.example",
-        "token_uri": "https://oauth2.example.invalid/token",
-    }

@@ -8,11 +8,12 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
+from tests.storage.accounts import account_of
 from videomoments_dagster.errors import StorageError
 from videomoments_dagster.settings import Settings
 from videomoments_dagster.storage.base import ObjectStore
@@ -27,17 +28,8 @@ def key() -> rsa.RSAPrivateKey:
 
 @pytest.fixture
 def gcs(key: rsa.RSAPrivateKey, tmp_path: Path) -> ObjectStore:
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    account = {
-        "type": "service_account",
-        "project_id": "p",
-        "private_key_id": "1",
-        "private_key": pem.decode(),
-        "client_email": "signer@p.iam.example",
-        "token_uri": "https://oauth2.example.invalid/token",
-    }
     path = tmp_path / "key.json"
-    path.write_text(json.dumps(account))
+    path.write_text(json.dumps(account_of(key)))
     settings = Settings.model_validate(
         {
             "VIDEOMOMENTS_HOME": tmp_path,
