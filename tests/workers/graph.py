@@ -99,6 +99,18 @@ def waiting() -> None:
     gated(first())
 
 
+@dg.executor(config_schema={"directory": str}, requirements=dg.multiple_process_executor_requirements())
+def meeting_executor(context: dg.InitExecutorContext) -> dg.Executor:
+    """Dagster makes it after its last look at the run, and before the run's start is written down."""
+    _meet(Path(context.executor_config["directory"]))
+    return dg.in_process_executor.executor_creation_fn(context)
+
+
+@dg.job(executor_def=meeting_executor)
+def late() -> None:
+    gated(first())
+
+
 @dg.job(executor_def=dg.in_process_executor)
 def slotted() -> None:
     pooled(first())
@@ -124,4 +136,4 @@ def curious() -> None:
     looking_around()
 
 
-defs = dg.Definitions(jobs=[quick, waiting, slotted, stuck, family, leaking, curious])
+defs = dg.Definitions(jobs=[quick, waiting, late, slotted, stuck, family, leaking, curious])

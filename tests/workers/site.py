@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from videomoments_dagster.defs.workers.launcher import LeasedRunLauncher
 from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.workers import WorkerRegistry
 from videomoments_dagster.settings import Settings
+from videomoments_dagster.stack.postgres import connect
 from videomoments_dagster.stack.process_table import kill_all
 from videomoments_dagster.stack.redis import EmbeddedRedis
 
@@ -101,22 +102,33 @@ class Site:
         self._gates.append(Gate(self.directory / f"gate{len(self._gates)}"))
         return self._gates[-1]
 
-    def create(self, job: str, gate: Gate, **tags: str) -> str:
-        """A run that nothing has launched yet; its id."""
+    def create(
+        self,
+        job: str,
+        gate: Gate,
+        *,
+        parent_run_id: str | None = None,
+        run_config: Mapping[str, object] | None = None,
+        **tags: str,
+    ) -> str:
+        """A run that nothing has launched yet; its id. With a parent it is that run's retry."""
         definition = defs.resolve_job_def(job)
         code = ReconstructableRepository.for_module(GRAPH, "defs").get_reconstructable_job(job).get_python_origin()
         location = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=GRAPH), GRAPH)
         run = self.instance.create_run_for_job(
             definition,
+            run_config=run_config,
             tags={DIRECTORY_TAG: str(gate.directory)} | tags,
+            parent_run_id=parent_run_id,
+            root_run_id=parent_run_id,
             job_code_origin=code,
             remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job),
         )
         return run.run_id
 
-    def launch(self, job: str, gate: Gate, **tags: str) -> str:
+    def launch(self, job: str, gate: Gate, *, run_config: Mapping[str, object] | None = None, **tags: str) -> str:
         """A run whose message has been sent; its id."""
-        run_id = self.create(job, gate, **tags)
+        run_id = self.create(job, gate, run_config=run_config, **tags)
         self.instance.launch_run(run_id, workspace=None)  # pyright: ignore[reportArgumentType]  # Celery needs none
         return run_id
 
@@ -134,14 +146,22 @@ class Site:
 
     def send_again(self, run_id: str) -> None:
         """A copy of the run's message, as a broker delivers one that it thinks lost."""
+        self.launcher.launch_run(LaunchRunContext(dagster_run=self.run(run_id), workspace=None))
+
+    def let_pass(self, seconds: float) -> None:
+        """As if nothing had happened to any run for so long."""
+        with closing(connect(self.environment["DAGSTER_DATABASE_URL"])) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE runs SET update_timestamp = update_timestamp - make_interval(secs => %s)", (seconds,)
+            )
+
+    def run(self, run_id: str) -> dg.DagsterRun:
         run = self.instance.get_run_by_id(run_id)
         assert run
-        self.launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+        return run
 
     def status(self, run_id: str) -> str:
-        run = self.instance.get_run_by_id(run_id)
-        assert run
-        return run.status.value
+        return self.run(run_id).status.value
 
     def ends(self, *run_ids: str, seconds: float = 20.0) -> list[str]:
         """Wait until the runs are over; their statuses."""

@@ -20,7 +20,6 @@ from videomoments_dagster.defs.workers.configuration import QUEUE_TAG, VISIBILIT
 from videomoments_dagster.defs.workers.launcher import PROCESS_DIED
 from videomoments_dagster.defs.workers.relaunch import RELAUNCH_SECONDS, relaunch_lost
 from videomoments_dagster.requests.lease import CONFIRM_SECONDS, FENCE_SECONDS
-from videomoments_dagster.stack.postgres import connect
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +44,9 @@ def latecomer(site: Site, worker: RunningWorker) -> Latecomer:
     assert runs[0] in str(site.redis.rpop("gpu")), "the message of the first is lost"
     site.lease(runs[0]).declare_lost(PROCESS_DIED)  # as when the process that took it died before it had begun
     assert relaunch_lost(site.instance, site.launcher).published == 0, "it may be on its way"
-    _let_pass(site, RELAUNCH_SECONDS + 1)
+    site.let_pass(RELAUNCH_SECONDS + 1)
     assert relaunch_lost(site.instance, site.launcher).published == 2, "which of the two it was can't be told"
-    _let_pass(site, RELAUNCH_SECONDS + 1)
+    site.let_pass(RELAUNCH_SECONDS + 1)
     assert relaunch_lost(site.instance, site.launcher).published == 0, "messages wait"
     assert site.ends(site.launch("quick", site.gate())) == ["SUCCESS"], "other queues go on"
     assert [site.status(run) for run in runs] == ["STARTING"] * 2
@@ -70,6 +69,24 @@ def test_a_message_that_comes_again_executes_nothing_again(site: Site, worker: R
     assert site.ends(*[site.launch("quick", others) for _ in range(3)]) == ["SUCCESS"] * 3
     assert executions(gate) == {run: 2}, "each of its two steps once"
     assert site.lease(run).holder() is None
+
+
+@pytest.mark.slow
+def test_a_retry_waits_until_the_process_of_the_run_before_it_is_gone(site: Site, worker: RunningWorker) -> None:
+    """That run was ended by hand, or by a limit of Dagster's, while its process was at work."""
+    gate, others = site.gate(), site.gate()
+    before = site.create("quick", gate)
+    assert site.lease(before).claim("elsewhere")
+    retry = site.create("quick", gate, parent_run_id=before)
+    site.instance.launch_run(retry, workspace=None)  # pyright: ignore[reportArgumentType]
+    assert site.ends(*[site.launch("quick", others) for _ in range(4)]) == ["SUCCESS"] * 4
+    until(lambda: site.lease(retry).holder() is None)
+    assert (site.status(retry), gate.executed()) == ("STARTING", [])
+    site.lease(before).release("elsewhere")
+    site.let_pass(RELAUNCH_SECONDS + 1)
+    assert relaunch_lost(site.instance, site.launcher).published >= 1
+    assert site.ends(retry) == ["SUCCESS"]
+    assert executions(gate) == {retry: 2}
 
 
 @pytest.mark.slow
@@ -158,8 +175,7 @@ def test_a_run_goes_on_while_redis_hangs_for_longer_than_its_lease(site: Site, w
         threading.Event().wait(FENCE_SECONDS + 1.5)
         assert process.is_running()
     back_at = time.monotonic()
-    run = site.instance.get_run_by_id(run_id)
-    assert run
+    run = site.run(run_id)
     assert site.launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
     until(site.lease(run_id).holder)
     assert time.monotonic() - back_at < CONFIRM_SECONDS
@@ -167,9 +183,3 @@ def test_a_run_goes_on_while_redis_hangs_for_longer_than_its_lease(site: Site, w
     gate.open()
     assert site.ends(run_id) == ["SUCCESS"]
     assert executions(gate) == {run_id: 2}
-
-
-def _let_pass(site: Site, seconds: float) -> None:
-    """As if nothing had happened to any run for so long."""
-    with closing(connect(site.environment["DAGSTER_DATABASE_URL"])) as connection, connection.cursor() as cursor:
-        cursor.execute("UPDATE runs SET update_timestamp = update_timestamp - make_interval(secs => %s)", (seconds,))

@@ -12,11 +12,12 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
-from tests.workers.site import RunningWorker, Site, gone, until
+from tests.workers.site import RunningWorker, Site, gone, stopped, until
 from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
 from videomoments_dagster.defs.workers.launcher import HANDED_BACK
 
 CANCEL_SECONDS = 2.0
+GRACE_SECONDS = 3
 _NOISE_SECONDS = 2.0  # of a machine that has other tests to run
 
 
@@ -24,9 +25,10 @@ _NOISE_SECONDS = 2.0  # of a machine that has other tests to run
 def workers(site: Site) -> dict[str, RunningWorker]:
     """Started together; each but the first serves a queue of its own, and is stopped by one test."""
     started = {"video": site.worker("--concurrency=2")}
-    for queue, grace in (("interrupted", "60"), ("terminated", "3")):
+    graces = {"interrupted": 60, "terminated": GRACE_SECONDS, "hangup": GRACE_SECONDS, "SIGINT": 60, "SIGTERM": 60}
+    for queue, grace in graces.items():
         options = ("--concurrency=2", f"--queues={queue}")
-        started[queue] = site.worker(*options, VIDEOMOMENTS_WORKER_GRACE_SECONDS=grace)
+        started[queue] = site.worker(*options, VIDEOMOMENTS_WORKER_GRACE_SECONDS=str(grace))
     for worker in started.values():
         worker.ready()
     return started
@@ -73,6 +75,22 @@ def test_a_run_cancelled_in_the_broker_is_over_at_once_and_never_executed(
 
 
 @pytest.mark.slow
+def test_a_cancellation_that_the_runs_own_start_overwrites_is_a_cancellation(
+    site: Site, workers: dict[str, RunningWorker]
+) -> None:
+    gate = site.gate()
+    run = site.launch("late", gate, run_config={"execution": {"config": {"directory": str(gate.directory)}}})
+    gate.entered()
+    site.instance.report_run_canceling(site.run(run))
+    gate.open()
+    gate.entered()
+    assert site.status(run) == "STARTED", "Dagster's own race; what follows would count as a crash"
+    site.lease(run).order_cancel()
+    assert site.ends(run) == ["CANCELED"], site.story(run)
+    assert WILL_RETRY_TAG not in site.run(run).tags
+
+
+@pytest.mark.slow
 def test_a_worker_that_is_interrupted_ends_with_its_run_and_takes_no_other(
     site: Site, workers: dict[str, RunningWorker]
 ) -> None:
@@ -110,10 +128,44 @@ def test_a_run_that_outlasts_the_grace_time_is_handed_back_and_loses_no_retry(
     assert site.lease(handed_back).verdict() == HANDED_BACK
     with WorkspaceProcessContext(site.instance, EmptyWorkspaceTarget()) as context:
         assert not any(execute_run_monitoring_iteration(context, logging.getLogger(__name__)))
-    run = site.instance.get_run_by_id(handed_back)
-    assert run
+    run = site.run(handed_back)
     assert run.status is dg.DagsterRunStatus.FAILURE
     assert run.tags[WILL_RETRY_TAG] == "true"
     assert run.tags[PRIORITY_TAG] == "1", "before those that wait for their turn"
     assert int(run.tags[MAX_RETRIES_TAG]) == site.instance.run_retries_max_retries + 1
     assert not worker.is_listed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_worker_that_is_asked_twice_hands_its_runs_back_at_once(
+    site: Site, workers: dict[str, RunningWorker], name: str
+) -> None:
+    gate = site.gate()
+    worker = workers[name]
+    run = site.launch("waiting", gate, **{QUEUE_TAG: name})
+    process = gate.entered()
+    os.killpg(worker.process.pid, signal.Signals[name])
+    until(lambda: not worker.is_listed)
+    os.killpg(worker.process.pid, signal.Signals[name])
+    worker.ends(seconds=_NOISE_SECONDS)
+    until(lambda: gone(process))
+    assert site.lease(run).verdict() == HANDED_BACK
+    assert site.status(run) == "STARTED", "not failed by the signal: it would lose a retry"
+
+
+@pytest.mark.slow
+def test_a_worker_whose_terminal_is_closed_drains_and_ends_though_redis_hangs(
+    site: Site, workers: dict[str, RunningWorker]
+) -> None:
+    gate = site.gate()
+    worker = workers["hangup"]
+    site.launch("waiting", gate, **{QUEUE_TAG: "hangup"})
+    process = gate.entered()
+    assert site.redis_server.process
+    with stopped(site.redis_server.process.pid):
+        begun = time.monotonic()
+        worker.process.send_signal(signal.SIGHUP)
+        assert worker.ends(seconds=GRACE_SECONDS + 2 * _NOISE_SECONDS) == 0
+        assert time.monotonic() - begun >= GRACE_SECONDS
+        until(lambda: gone(process))
