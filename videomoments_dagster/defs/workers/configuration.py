@@ -47,6 +47,7 @@ def _settings() -> dict[str, Any]:
         "worker_enable_remote_control": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,  # a Redis that is full, or fails over, answers with errors
         "broker_transport_options": {
             "visibility_timeout": VISIBILITY_SECONDS,
             "unacked_restore_interval": 5,
