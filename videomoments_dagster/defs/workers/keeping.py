@@ -56,6 +56,7 @@ class Keeper:
 
     def _renew(self) -> None:
         cancelled_at: float | None = None
+        interrupted = False
         while not self._ended.wait(RENEW_SECONDS):
             begun = time.monotonic()
             try:
@@ -72,7 +73,8 @@ class Keeper:
             _set_fence(FENCE_SECONDS - (time.monotonic() - begun))
             if self._cancelled.is_set() and cancelled_at is None:
                 cancelled_at = time.monotonic()
-                self._interrupt()
+            if cancelled_at is not None and not interrupted:
+                interrupted = self._interrupt()
             if cancelled_at is not None and time.monotonic() - cancelled_at > CANCEL_GRACE_SECONDS:
                 self._end_process("did not end when it was cancelled")
 
@@ -80,9 +82,10 @@ class Keeper:
         """A thread of its own: PostgreSQL may stall for a while, and nothing is wrong."""
         ended_looks = 0
         while not self._ended.wait(LOOK_SECONDS):
-            run = self._record()
-            if run is None:
+            record = self._record()
+            if record is None:
                 continue
+            run = record.dagster_run
             if run.status is dg.DagsterRunStatus.CANCELING:
                 self._cancelled.set()
             ended_looks = 0 if run.status in _AT_WORK else ended_looks + 1
@@ -91,26 +94,31 @@ class Keeper:
 
     def _is_at_work(self) -> bool:
         """By the run's record. False when that can't be asked for either; the process ends when it says no."""
-        run = self._record()
-        if run is None:
+        record = self._record()
+        if record is None:
             return False
+        run = record.dagster_run
         if run.status not in _AT_WORK:
             self._end_process("has ended while Redis was away")
         if run.status is dg.DagsterRunStatus.CANCELING:
             self._cancelled.set()
         return True
 
-    def _interrupt(self) -> None:
-        """Dagster takes an interrupt for a cancellation only if the run is being cancelled; its own start may have
-        overwritten that."""
-        run = self._record()
-        if run is not None and run.status is dg.DagsterRunStatus.STARTED:
-            self._instance.report_run_canceling(run)
+    def _interrupt(self) -> bool:
+        """Dagster takes an interrupt for a cancellation only if the run is being cancelled, and the run's start, when
+        it is written down, overwrites that. So the start is waited for. Returns whether the run was interrupted."""
+        record = self._record()
+        if record is not None:
+            if record.start_time is None:
+                return False
+            if record.dagster_run.status is dg.DagsterRunStatus.STARTED:
+                self._instance.report_run_canceling(record.dagster_run)
         os.kill(os.getpid(), signal.SIGINT)
+        return True
 
-    def _record(self) -> dg.DagsterRun | None:
+    def _record(self) -> dg.RunRecord | None:
         try:
-            return self._instance.get_run_by_id(self._run_id)
+            return self._instance.get_run_record_by_id(self._run_id)
         except Exception:  # whatever Dagster's storage raises while PostgreSQL is away
             _log.warning("Run %s can't be looked at.", self._run_id, exc_info=True)
             return None
