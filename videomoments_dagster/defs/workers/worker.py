@@ -1,7 +1,8 @@
 """A worker of this host: `python -m videomoments_dagster.defs.workers.worker [--concurrency N] [--queues A,B]
 [--reload]`. One Celery worker whose processes are forked warm: Dagster and the definitions are imported before.
 
-SIGTERM or SIGINT: no new runs; those at work may finish for the grace time, then they are handed back.
+SIGTERM, SIGINT, SIGHUP or SIGQUIT: no new runs; those at work may finish for the grace time, then they are handed
+back. The second of them hands back at once.
 """
 
 import argparse
@@ -139,9 +140,10 @@ class _Presence:
         self._ended = False
 
     def begin(self, sender: Any, **_: Any) -> None:
-        signal.signal(
-            signal.SIGHUP, signal.getsignal(signal.SIGTERM)
-        )  # Celery would start itself anew, by the wrong name
+        # At SIGHUP Celery would start itself anew, by the wrong name; at SIGQUIT, or a second SIGINT, it would interrupt the
+        # runs, and they would fail.
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.getsignal(signal.SIGTERM))
         sender.timer.call_repeatedly(ANNOUNCE_SECONDS, self._announce)
         self._announce()
 
@@ -164,10 +166,12 @@ class _Drain:
 
     def __init__(self, settings: Settings) -> None:
         self._grace_seconds = settings.worker_grace_seconds
+        self._is_asked = False
 
-    def __call__(self, how: str, **_: Any) -> None:
-        if how != "Warm":
+    def __call__(self, **_: Any) -> None:
+        if self._is_asked:
             self._hand_back()
+        self._is_asked = True
         _log.info("Stopping: %d runs have %.0f s to finish.", len(state.active_requests), self._grace_seconds)
         timer = threading.Timer(self._grace_seconds, self._hand_back)
         timer.daemon = True
