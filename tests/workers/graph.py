@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.execution.retries import RetryMode
+from dagster._core.executor.in_process import InProcessExecutor
 
 DIRECTORY_TAG = "test/directory"
 POOL = "narrow"
@@ -99,11 +101,12 @@ def waiting() -> None:
     gated(first())
 
 
-@dg.executor(config_schema={"directory": str}, requirements=dg.multiple_process_executor_requirements())
+@dg.executor(requirements=dg.multiple_process_executor_requirements())
 def meeting_executor(context: dg.InitExecutorContext) -> dg.Executor:
     """Dagster makes it after its last look at the run, and before the run's start is written down."""
-    _meet(Path(context.executor_config["directory"]))
-    return dg.in_process_executor.executor_creation_fn(context)
+    [run] = context.instance.get_runs(dg.RunsFilter(job_name=late.name), limit=1)
+    _meet(Path(run.tags[DIRECTORY_TAG]))
+    return InProcessExecutor(RetryMode.DISABLED)
 
 
 @dg.job(executor_def=meeting_executor)

@@ -102,23 +102,21 @@ class Site:
         self._gates.append(Gate(self.directory / f"gate{len(self._gates)}"))
         return self._gates[-1]
 
-    def create(
-        self,
-        job: str,
-        gate: Gate,
-        *,
-        parent_run_id: str | None = None,
-        run_config: Mapping[str, object] | None = None,
-        **tags: str,
-    ) -> str:
-        """A run that nothing has launched yet; its id. With a parent it is that run's retry."""
+    def create(self, job: str, gate: Gate, **tags: str) -> str:
+        """A run that nothing has launched yet; its id."""
+        return self._create(job, gate, tags)
+
+    def create_retry(self, run_id: str, gate: Gate) -> str:
+        """A run that goes on where another ended, and that nothing has launched yet; its id."""
+        return self._create(self.run(run_id).job_name, gate, {}, parent_run_id=run_id)
+
+    def _create(self, job: str, gate: Gate, tags: Mapping[str, str], parent_run_id: str | None = None) -> str:
         definition = defs.resolve_job_def(job)
         code = ReconstructableRepository.for_module(GRAPH, "defs").get_reconstructable_job(job).get_python_origin()
         location = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=GRAPH), GRAPH)
         run = self.instance.create_run_for_job(
             definition,
-            run_config=run_config,
-            tags={DIRECTORY_TAG: str(gate.directory)} | tags,
+            tags={DIRECTORY_TAG: str(gate.directory), **tags},
             parent_run_id=parent_run_id,
             root_run_id=parent_run_id,
             job_code_origin=code,
@@ -126,9 +124,9 @@ class Site:
         )
         return run.run_id
 
-    def launch(self, job: str, gate: Gate, *, run_config: Mapping[str, object] | None = None, **tags: str) -> str:
+    def launch(self, job: str, gate: Gate, **tags: str) -> str:
         """A run whose message has been sent; its id."""
-        run_id = self.create(job, gate, run_config=run_config, **tags)
+        run_id = self.create(job, gate, **tags)
         self.instance.launch_run(run_id, workspace=None)  # pyright: ignore[reportArgumentType]  # Celery needs none
         return run_id
 

@@ -77,7 +77,7 @@ def test_a_retry_waits_until_the_process_of_the_run_before_it_is_gone(site: Site
     gate, others = site.gate(), site.gate()
     before = site.create("quick", gate)
     assert site.lease(before).claim("elsewhere")
-    retry = site.create("quick", gate, parent_run_id=before)
+    retry = site.create_retry(before, gate)
     site.instance.launch_run(retry, workspace=None)  # pyright: ignore[reportArgumentType]
     assert site.ends(*[site.launch("quick", others) for _ in range(4)]) == ["SUCCESS"] * 4
     until(lambda: site.lease(retry).holder() is None)
