@@ -140,8 +140,8 @@ class _Presence:
         self._ended = False
 
     def begin(self, sender: Any, **_: Any) -> None:
-        # At SIGHUP Celery would start itself anew, by the wrong name; at SIGQUIT, or a second SIGINT, it would interrupt the
-        # runs, and they would fail.
+        # At SIGHUP Celery would start itself anew, by the wrong name; at SIGQUIT, or a second SIGINT, it would
+        # interrupt the runs, and they would fail.
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.getsignal(signal.SIGTERM))
         sender.timer.call_repeatedly(ANNOUNCE_SECONDS, self._announce)
