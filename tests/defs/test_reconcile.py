@@ -10,7 +10,7 @@ import pytest
 from db.models import PipelineRequest
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
-from tests.defs.pipeline import submit
+from tests.defs.pipeline import execute, submit
 from videomoments_dagster.defs.policies import PARTITION_TAG, REQUEST_TAG, WILL_RETRY_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.sensors import reconcile as reconcile_module
@@ -134,6 +134,19 @@ def test_a_run_that_was_lost_for_good_fails_its_request_and_says_why(
     assert "its worker process died" in (row.error_message or "")
     error = json.loads(_request(platform, request_id).error or "{}")
     assert (error["code"], error["retryable"]) == ("run_crashed", True)
+
+
+@pytest.mark.usefixtures("_later")
+def test_a_run_whose_step_failed_gives_its_request_the_steps_error(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    """The daemon was away when it failed, and of the sensors this one was the first to look."""
+    request_id = submit(platform, VIDEO, None)
+    execute(platform, instance, VIDEO, request_id=request_id)
+    assert "ended: 1" in _reconcile(platform, instance)
+    assert _assert_ended(platform, request_id, "failed").error_stage == Stage.VIDEO_DOWNLOAD
+    error = json.loads(_request(platform, request_id).error or "{}")
+    assert (error["stage"], error["code"]) == (Stage.VIDEO_DOWNLOAD, "stage_input_missing")
 
 
 @pytest.mark.usefixtures("_later")

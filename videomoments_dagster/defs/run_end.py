@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
 from videomoments_dagster.defs import jobs
-from videomoments_dagster.defs.policies import PARTITION_TAG, REQUEST_TAG
+from videomoments_dagster.defs.policies import BLOCKED_ERROR, PARTITION_TAG, REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import lock_owner, pipeline_type, run_times
 from videomoments_dagster.errors import ServiceUnavailable
@@ -86,8 +86,35 @@ def has_done_all(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return bool(plan) and set(plan.step_keys_to_execute) <= _finished_steps(instance, run)
 
 
-def crash_error(platform: PlatformResource, run_id: str, message: str | None) -> dict[str, Any]:
-    """The error of a run that failed without a failed step: why it was lost, if that is known, else `message`."""
+def error_of(
+    instance: dg.DagsterInstance, platform: PlatformResource, run: dg.DagsterRun, message: str | None = None
+) -> dict[str, Any]:
+    """The first failed step's error as `{stage, code, message, hint, retryable}`; without one, why the run was lost if
+    that is known, else `message`."""
+    failures = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records
+    event = failures[0].event_log_entry.dagster_event if failures else None
+    if event is None:
+        return _crash_error(platform, run.run_id, message)
+    failure, cause = event.step_failure_data.user_failure_data, event.step_failure_data.error
+    if failure and "code" in failure.metadata:
+        return {key: value.value for key, value in failure.metadata.items()}
+    blocked = cause is not None and cause.cls_name == BLOCKED_ERROR
+    return {
+        "stage": event.step_key,
+        "code": "check_failed" if blocked else "internal_error",
+        "message": (cause.message if cause else "The step failed.").strip().splitlines()[0][:500],
+        "hint": "The run's log in the Dagster UI says more.",
+        "retryable": False,
+    }
+
+
+def video_of(run: dg.DagsterRun) -> str | None:
+    """The video whose pipeline `run` is. None for a run of checks alone, and for one without a partition."""
+    only_checks = run.job_name == jobs.checks.name or (run.asset_check_selection and not run.asset_selection)
+    return None if only_checks else run.tags.get(PARTITION_TAG)
+
+
+def _crash_error(platform: PlatformResource, run_id: str, message: str | None) -> dict[str, Any]:
     try:
         verdict = RunLease(platform.redis, run_id).verdict()
     except ServiceUnavailable:
@@ -101,12 +128,6 @@ def crash_error(platform: PlatformResource, run_id: str, message: str | None) ->
         "hint": "Start the video again; finished stages keep their results.",
         "retryable": True,
     }
-
-
-def video_of(run: dg.DagsterRun) -> str | None:
-    """The video whose pipeline `run` is. None for a run of checks alone, and for one without a partition."""
-    only_checks = run.job_name == jobs.checks.name or (run.asset_check_selection and not run.asset_selection)
-    return None if only_checks else run.tags.get(PARTITION_TAG)
 
 
 def _finished_steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str | None]:

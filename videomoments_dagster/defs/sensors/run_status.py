@@ -1,12 +1,10 @@
 """The sensors that record how a run ended (defs/run_end.py)."""
 
-from typing import Any
-
 import dagster as dg
 
-from videomoments_dagster.defs.policies import BLOCKED_ERROR, WILL_RETRY_TAG
+from videomoments_dagster.defs.policies import WILL_RETRY_TAG
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.defs.run_end import crash_error, finish, how_it_failed, record, video_of
+from videomoments_dagster.defs.run_end import error_of, finish, how_it_failed, record, video_of
 
 
 @dg.run_status_sensor(
@@ -35,7 +33,7 @@ def run_failed(context: dg.RunFailureSensorContext, platform: PlatformResource) 
     """Records a failed run with its typed error; `partial` when its moments are there. When Dagster retries it, only
     the run has ended: its request, status and lock go on with the next one."""
     run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
-    error = _typed_error(context, platform)
+    error = error_of(context.instance, platform, run, context.failure_event.message)
     if run.tags.get(WILL_RETRY_TAG) == "true":
         if video := video_of(run):
             goes_on = {**error, "hint": "Another run goes on from there."}
@@ -43,21 +41,3 @@ def run_failed(context: dg.RunFailureSensorContext, platform: PlatformResource) 
                 record(context.instance, session, run, video, "failed", goes_on)
         return
     finish(context.instance, platform, run, how_it_failed(context.instance, run), error)
-
-
-def _typed_error(context: dg.RunFailureSensorContext, platform: PlatformResource) -> dict[str, Any]:
-    """The first failed step's error as `{stage, code, message, hint, retryable}`; else why the run was lost."""
-    for event in context.get_step_failure_events():
-        failure = event.step_failure_data.user_failure_data
-        if failure and "code" in failure.metadata:
-            return {key: value.value for key, value in failure.metadata.items()}
-        cause = event.step_failure_data.error
-        blocked = cause is not None and cause.cls_name == BLOCKED_ERROR
-        return {
-            "stage": event.step_key,
-            "code": "check_failed" if blocked else "internal_error",
-            "message": (cause.message if cause else "The step failed.").strip().splitlines()[0][:500],
-            "hint": "The run's log in the Dagster UI says more.",
-            "retryable": False,
-        }
-    return crash_error(platform, context.dagster_run.run_id, context.failure_event.message)
