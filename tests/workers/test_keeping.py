@@ -109,8 +109,8 @@ def test_a_redis_that_refuses_every_write_costs_no_run(site: Site, worker: Runni
     for refuse, accept in _REFUSALS.values():
         site.redis.execute_command(*refuse)
         launched.append(site.launch("quick", others))
-        for _ in range(5):
-            threading.Event().wait(1)
+        for _ in range(6):
+            threading.Event().wait(0.75)
             assert site.launcher.check_run_worker_health(site.run(at_work)).status is WorkerStatus.RUNNING
         site.redis.execute_command(*accept)
     assert time.monotonic() - began > max(FENCE_SECONDS, TTL_SECONDS)
