@@ -37,6 +37,8 @@ class NoopPlatform:
         self._programs = {program.name: program for program in programs}
         code = self._programs[CODE]
         code.argv[code.argv.index(_DEFINITIONS)] = _NOOP_DEFINITIONS
+        at = code.argv.index("--empty-working-directory")  # Dagster takes the present one off the path
+        code.argv[at : at + 1] = ["--working-directory", str(ROOT)]
         self.dagster: list[Child] = [code, self._programs[_DAEMON]]
 
     def __enter__(self) -> Self:
