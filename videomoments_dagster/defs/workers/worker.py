@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("--queues", default=settings.worker_queues)
     parser.add_argument("--reload", action="store_true")
     options = parser.parse_args()
-    if not options.reload:
+    if options.reload:
+        sys.dont_write_bytecode = True  # it would hide an edit within the same second
+    else:
         _warm_up()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
     me = Worker(
