@@ -24,7 +24,7 @@ from videomoments_dagster.stack.child import Child
 
 WARMING, SINGLES, QUEUED = 6, 5, 50
 THROUGHPUT_AIM = 0.8
-_PAUSE_SECONDS = (5.0, 10.0)  # the sensor daemon's loop takes 5 s: any phase of it may be met
+_PAUSE_SECONDS = (4.0, 8.0)  # a tick of the ingest sensor waits 4 s: any phase of it may be met
 _MIB = 1024 * 1024
 
 

@@ -6,7 +6,7 @@ after another would wait for all of that. And its queue is looked at every whole
 
 from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
 
-SENSOR_LOOP_SECONDS = 1
+SENSOR_LOOP_SECONDS = 0.5
 DEQUEUE_SECONDS = 0.5  # the daemon's own clock has no finer one
 
 
