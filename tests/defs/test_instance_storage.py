@@ -79,7 +79,7 @@ def test_connections_that_the_server_cut_are_replaced(instance: dg.DagsterInstan
     assert instance.get_runs_count() == 0
     with connect(empty_database_url.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     assert instance.get_runs_count() == 0

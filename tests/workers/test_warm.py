@@ -81,7 +81,7 @@ def test_a_connection_that_broke_is_made_anew(site: Site, worker: RunningWorker)
         assert site.ends(*runs) == ["SUCCESS"] * 2
         with _database(site) as cursor:
             cursor.execute(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
             assert cursor.fetchone()
