@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 
 from db.session import Database
 from videomoments_dagster.errors import StorageError
-from videomoments_dagster.requests.connection import connect
+from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.status import LiveStatus
 from videomoments_dagster.requests.stream import RequestStream

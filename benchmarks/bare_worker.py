@@ -17,7 +17,7 @@ import dagster as dg
 from benchmarks.noop_graph import JOB, defs
 from benchmarks.services import ROOT, Services, start
 from videomoments_dagster.defs.partitions import VIDEOS
-from videomoments_dagster.requests.connection import connect
+from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.settings import get_settings
 from videomoments_dagster.stack.child import Child, Program
 

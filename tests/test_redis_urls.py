@@ -15,7 +15,7 @@ from tests.tls import Front, tls_in_front_of
 from tests.workers.site import until
 from videomoments_dagster.defs.workers.configuration import celery_arguments
 from videomoments_dagster.errors import ServiceUnavailable
-from videomoments_dagster.requests.connection import connect, reaching
+from videomoments_dagster.redis_connection import connect, reaching
 from videomoments_dagster.stack.binaries import find_redis
 
 

@@ -10,7 +10,7 @@ from api.problems import described
 from api.schemas.base import Output
 from api.services import Here
 from videomoments_dagster.errors import VideoMomentsError
-from videomoments_dagster.requests.connection import reaching
+from videomoments_dagster.redis_connection import reaching
 
 router = APIRouter(tags=["Health"])
 _Connection = Literal["connected", "unavailable"]

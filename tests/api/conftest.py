@@ -17,7 +17,7 @@ from api.services import Services
 from db.models import PipelineRequest, PipelineRun, Prompt, Video
 from db.session import Database
 from tests import factories
-from videomoments_dagster.requests.connection import connect as connect_redis
+from videomoments_dagster.redis_connection import connect as connect_redis
 from videomoments_dagster.requests.stream import STREAM
 from videomoments_dagster.settings import Settings
 from videomoments_dagster.stack.postgres import EmbeddedPostgres, connect

@@ -12,7 +12,7 @@ from api.services import Services
 from db.session import Database
 from tests.api.conftest import assert_problem
 from videomoments_dagster.errors import InvalidConfig, ServiceUnavailable
-from videomoments_dagster.requests.connection import connect
+from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.settings import Settings
 
 NOWHERE = "postgresql+psycopg2://u:secret-pw@127.0.0.1:1/x"

@@ -4,7 +4,7 @@ import pytest
 import redis as redis_client
 
 from videomoments_dagster.errors import ServiceUnavailable
-from videomoments_dagster.requests.connection import connect
+from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.requests.lease import (
     CONFIRM_SECONDS,
     FENCE_SECONDS,

@@ -6,7 +6,7 @@ import pytest
 import redis as redis_client
 
 from videomoments_dagster.errors import InvalidConfig, InvalidIdentifier, InvalidInput, ServiceUnavailable
-from videomoments_dagster.requests.connection import connect
+from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.requests.stages import PipelineType
 from videomoments_dagster.requests.stream import DEAD, DeleteMessage, RequestStream, StartMessage
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from db.session import Database
 from videomoments_dagster.cli.output import console, messages, print_json
-from videomoments_dagster.requests.connection import connect, reaching
+from videomoments_dagster.redis_connection import connect, reaching
 from videomoments_dagster.requests.workers import WorkerRegistry
 from videomoments_dagster.settings import QUEUE_NAME, get_settings
 from videomoments_dagster.stack.home import Home

@@ -7,7 +7,7 @@ import dagster as dg
 import redis
 
 from db.session import Database
-from videomoments_dagster.requests.connection import connect
+from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.settings import Settings, get_settings
 from videomoments_dagster.storage.base import ObjectStore
 from videomoments_dagster.storage.factory import open_store

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from videomoments_dagster.requests.connection import reaching
+from videomoments_dagster.redis_connection import reaching
 from videomoments_dagster.requests.stages import Stage
 
 KEPT_SECONDS = 24 * 3600

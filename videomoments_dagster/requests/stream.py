@@ -13,8 +13,8 @@ import redis
 
 from videomoments_dagster.errors import InvalidInput
 from videomoments_dagster.identifiers import identifier_from_url, validate_identifier
+from videomoments_dagster.redis_connection import reaching
 from videomoments_dagster.requests.config import PipelineConfig
-from videomoments_dagster.requests.connection import reaching
 from videomoments_dagster.requests.stages import PipelineType
 
 STREAM = "pipeline:requests"

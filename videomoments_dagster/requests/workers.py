@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from videomoments_dagster.requests.connection import reaching
+from videomoments_dagster.redis_connection import reaching
 
 TTL_SECONDS = 15
 ANNOUNCE_SECONDS = 5.0

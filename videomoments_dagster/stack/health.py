@@ -17,7 +17,7 @@ import psycopg2
 from redis.exceptions import RedisError
 
 from videomoments_dagster.errors import ServiceUnavailable, VideoMomentsError
-from videomoments_dagster.requests.connection import connect as connect_redis
+from videomoments_dagster.redis_connection import connect as connect_redis
 from videomoments_dagster.requests.workers import WorkerRegistry
 from videomoments_dagster.settings import Settings
 from videomoments_dagster.stack import binaries, identity, ports

@@ -10,7 +10,7 @@ import psycopg2
 from psycopg2 import sql
 
 from videomoments_dagster.errors import ServiceUnavailable
-from videomoments_dagster.requests.connection import connect as connect_redis
+from videomoments_dagster.redis_connection import connect as connect_redis
 from videomoments_dagster.requests.workers import WorkerRegistry
 from videomoments_dagster.stack.postgres import connect
 

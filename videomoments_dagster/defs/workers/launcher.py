@@ -20,7 +20,7 @@ from kombu.exceptions import OperationalError
 
 from videomoments_dagster.defs.workers.configuration import DEFAULT_QUEUE, QUEUE_TAG, celery_arguments
 from videomoments_dagster.errors import ServiceUnavailable
-from videomoments_dagster.requests.connection import connect, reaching
+from videomoments_dagster.redis_connection import connect, reaching
 from videomoments_dagster.requests.lease import CONFIRM_SECONDS, TTL_SECONDS, RunLease
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from kombu.exceptions import ChannelError, OperationalError
 
 from videomoments_dagster.defs.workers.launcher import PROCESS_DIED, LeasedRunLauncher, number_in
 from videomoments_dagster.errors import ServiceUnavailable
-from videomoments_dagster.requests.connection import reaching
+from videomoments_dagster.redis_connection import reaching
 from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.workers import WorkerRegistry
 

@@ -21,7 +21,7 @@ from dagster._utils.interrupts import capture_interrupts
 
 from videomoments_dagster.defs.workers.keeping import Keeper
 from videomoments_dagster.errors import ServiceUnavailable
-from videomoments_dagster.requests.connection import connect
+from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.requests.lease import RENEW_SECONDS, LeaseLost, RunLease
 from videomoments_dagster.settings import get_settings
 

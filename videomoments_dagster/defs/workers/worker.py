@@ -30,7 +30,7 @@ from videomoments_dagster.defs.workers.configuration import celery_arguments
 from videomoments_dagster.defs.workers.launcher import HANDED_BACK, PROCESS_DIED
 from videomoments_dagster.defs.workers.task import LeasedTask, holders_of, lease_client
 from videomoments_dagster.errors import ServiceUnavailable
-from videomoments_dagster.requests.connection import connect
+from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.workers import ANNOUNCE_SECONDS, Worker, WorkerRegistry
 from videomoments_dagster.settings import Settings, get_settings
