@@ -23,7 +23,19 @@ VideoMomentsError
 │   ├── ObjectMissing            a row promises an object that is not there
 │   ├── ObjectMismatch           size or MD5 differs after upload       (retryable)
 │   └── StorageUnavailable  503                                         (retryable)
-├── ModelError                   a speech or chat model's answer can't be used
+├── ModelError                   a speech or chat model can't be used
+│   ├── ModelNotConfigured  422  its entry says neither ssh_host nor base_url
+│   ├── ModelUnavailable    503  no answer, or 429 and 5xx to the end   (retryable)
+│   ├── ModelRefused             the server answers 4xx
+│   ├── ModelAnswerInvalid       an answer that makes no sense          (retryable)
+│   ├── AsrLowYield              far fewer words than were spoken
+│   ├── ClockUntrusted           the clock check failed: its times are not used
+│   ├── TunnelUnavailable   503  the SSH host does not answer           (retryable)
+│   └── TunnelRefused            SSH says no, and goes on saying it
+│       ├── HostKeyRefused       unknown or changed host key
+│       ├── LoginRefused         no key that the host accepts
+│       ├── ForwardRefused       the host forbids forwarding
+│       └── LocalPortTaken       somebody else listens there
 ├── StageInputMissing            an earlier stage has not run for this video
 ├── Cancelled                    somebody ended the run
 ├── DiskFull                                                            (retryable)
@@ -175,7 +187,69 @@ class StorageUnavailable(StorageError):
 
 
 class ModelError(VideoMomentsError):
-    code, title = "model_error", "A model's answer can't be used"
+    code, title = "model_error", "A model can't be used"
+
+
+class ModelNotConfigured(ModelError):
+    code, title, status = "model_not_configured", "The model is not configured", 422
+    hint = (
+        "Say where it is: `videomoments models set KEY ssh_host=...` or `base_url=...`, or set VIDEOMOMENTS_SSH_HOST."
+    )
+
+
+class ModelUnavailable(ModelError):
+    code, title, status, retryable = "model_unavailable", "The model does not answer", 503, True
+    hint = "It is tried again by itself; `videomoments models check KEY` says what is wrong."
+
+
+class ModelRefused(ModelError):
+    code, title = "model_refused", "The model's server refuses the request"
+    hint = "Check the entry's endpoint, model_name and API key: `videomoments models list`."
+
+
+class ModelAnswerInvalid(ModelError):
+    code, title, retryable = "model_answer_invalid", "The model's answer makes no sense", True
+    hint = "It is asked again by itself; if it goes on, choose another model for this stage."
+
+
+class AsrLowYield(ModelError):
+    code, title = "asr_low_yield", "The recognizer heard far less than was spoken"
+    hint = "Check its server with `videomoments models check KEY`, or choose another speech model."
+
+
+class ClockUntrusted(ModelError):
+    code, title = "clock_untrusted", "The model's clock is wrong"
+    hint = (
+        "Mend its server and run `videomoments models check KEY`; VIDEOMOMENTS_CLOCK_CHECK=warn uses it all the same."
+    )
+
+
+class TunnelUnavailable(ModelError):
+    code, title, status, retryable = "tunnel_unavailable", "The SSH host does not answer", 503, True
+    hint = "It is tried again by itself; try `ssh` to that host from this one."
+
+
+class TunnelRefused(ModelError):
+    code, title = "tunnel_refused", "The SSH tunnel is refused"
+
+
+class HostKeyRefused(TunnelRefused):
+    code, title = "host_key_refused", "The SSH host's key is not the known one"
+
+
+class LoginRefused(TunnelRefused):
+    code, title = "login_refused", "The SSH host does not accept our key"
+    hint = "Set ssh_user and ssh_key_file of the model, or VIDEOMOMENTS_SSH_USER and VIDEOMOMENTS_SSH_KEY_FILE."
+
+
+class ForwardRefused(TunnelRefused):
+    code, title = "forward_refused", "The SSH host does not forward"
+    hint = "Its sshd needs AllowTcpForwarding, and PermitOpen if set must name the model's host and port."
+
+
+class LocalPortTaken(TunnelRefused):
+    code, title = "local_port_taken", "The tunnel's local port is taken"
+    hint = "Set local_port=0: any free port will do."
 
 
 class StageInputMissing(VideoMomentsError):

@@ -10,7 +10,7 @@ import re
 import secrets
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -114,15 +114,42 @@ class Settings(BaseSettings):
         alias="VIDEOMOMENTS_WORKER_GRACE_SECONDS",
         description="How long a stopping worker lets its runs finish before it hands them back",
     )
-    speech_model: str = Field("builtin_speech", alias="VIDEOMOMENTS_SPEECH_MODEL", description="Model that transcribes")
-    generation_model: str = Field(
-        "builtin_moments", alias="VIDEOMOMENTS_GENERATION_MODEL", description="Model that finds moments"
+    speech_model: str | None = Field(
+        None,
+        alias="VIDEOMOMENTS_SPEECH_MODEL",
+        description="Model that transcribes; `parakeet` where it is configured, else `builtin_speech`",
     )
-    refinement_model: str = Field(
-        "builtin_moments", alias="VIDEOMOMENTS_REFINEMENT_MODEL", description="Model that refines boundaries"
+    generation_model: str | None = Field(
+        None,
+        alias="VIDEOMOMENTS_GENERATION_MODEL",
+        description="Model that finds moments; `qwen3_vl_fp8` where it is configured, else `builtin_moments`",
     )
-    scoring_model: str = Field(
-        "builtin_moments", alias="VIDEOMOMENTS_SCORING_MODEL", description="Model that scores moments"
+    refinement_model: str | None = Field(
+        None, alias="VIDEOMOMENTS_REFINEMENT_MODEL", description="Model that refines boundaries; the same"
+    )
+    scoring_model: str | None = Field(
+        None, alias="VIDEOMOMENTS_SCORING_MODEL", description="Model that scores moments; the same"
+    )
+    ssh_host: str | None = Field(
+        None, alias="VIDEOMOMENTS_SSH_HOST", description="SSH host of the models that name none of their own"
+    )
+    ssh_port: int = Field(22, ge=1, le=65535, alias="VIDEOMOMENTS_SSH_PORT", description="Its port")
+    ssh_user: str | None = Field(None, alias="VIDEOMOMENTS_SSH_USER", description="User on the models' SSH hosts")
+    ssh_key_file: Path | None = Field(
+        None, alias="VIDEOMOMENTS_SSH_KEY_FILE", description="Private key for them; the SSH agent's keys when unset"
+    )
+    ssh_known_hosts: Path = Field(
+        Path("~/.ssh/known_hosts"),
+        alias="VIDEOMOMENTS_SSH_KNOWN_HOSTS",
+        description="The host keys that are accepted; no other host is connected to",
+    )
+    tunnel_idle_seconds: float = Field(
+        300.0, gt=0, alias="VIDEOMOMENTS_TUNNEL_IDLE_SECONDS", description="An unused SSH tunnel is closed after this"
+    )
+    clock_check: Literal["refuse", "warn", "off"] = Field(
+        "refuse",
+        alias="VIDEOMOMENTS_CLOCK_CHECK",
+        description="What happens to a model whose times are found wrong: `refuse`, `warn`, or `off`: never checked",
     )
 
     postgres_bin: Path | None = Field(
@@ -146,10 +173,10 @@ class Settings(BaseSettings):
             raise ValueError("names of letters, digits, '-' and '_', separated by commas")
         return ",".join(names)
 
-    @field_validator("home")
+    @field_validator("home", "ssh_known_hosts", "ssh_key_file")
     @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path.expanduser().absolute() if path else None
 
     @property
     def database_url(self) -> str:

@@ -1,13 +1,25 @@
 """The four roles a model can play. Builtin and remote models implement the same small protocols."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from videomoments_dagster.moments.exchange import Exchange
 from videomoments_dagster.moments.moment import FindOptions, FindResult, FoundMoment, Prompt, Refinement, Score, Span
 from videomoments_dagster.moments.transcript import Transcript
 from videomoments_dagster.processes import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a model chooses its words. None: the server's own default, or a model that does not choose."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +28,43 @@ class Transcription:
 
     transcript: Transcript
     processing_time_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a finder found, and the exchanges it was derived from (none for a builtin one)."""
+
+    result: FindResult
+    exchanges: tuple[Exchange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """One moment's refinement, and the exchange it was derived from (None when no model was asked)."""
+
+    refinement: Refinement
+    exchange: Exchange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A score for each moment in order, None where the model gave none; and the exchanges."""
+
+    scores: tuple[Score | None, ...]
+    exchanges: tuple[Exchange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSource:
+    """A stored clip as a model may be shown it: by signed URL, as a local file, or as JPEG stills.
+
+    `frames` takes times in ms of the source video's clock. All three raise what storage and media raise.
+    """
+
+    span: Span
+    url: Callable[[], str]
+    file: Callable[[], AbstractContextManager[Path]]
+    frames: Callable[[Sequence[int]], list[bytes]]
 
 
 class SpeechRecognizer(Protocol):
@@ -28,24 +77,42 @@ class SpeechRecognizer(Protocol):
 
 class MomentFinder(Protocol):
     key: str
-    generation_prompt: Prompt
+    sampling: Sampling
 
-    def find(self, transcript: Transcript, options: FindOptions) -> FindResult: ...
+    def generation_prompt(self, options: FindOptions) -> Prompt:
+        """The prompt without the transcript, for the prompts table: the same for every video with these options."""
+        ...
+
+    def find(self, transcript: Transcript, options: FindOptions, *, on_progress: Progress | None = None) -> Found: ...
 
 
 class MomentRefiner(Protocol):
     key: str
+    sampling: Sampling
     refinement_prompt: Prompt
     watches_video: bool
 
     def refine(
-        self, moment: Span, clip: Span, transcript: Transcript, silences: Sequence[Span], options: FindOptions
-    ) -> Refinement:
-        """Better boundaries for `moment` inside `clip`. Never worse than its input: unsure means unchanged."""
+        self,
+        moment: FoundMoment,
+        clip: Span,
+        transcript: Transcript,
+        silences: Sequence[Span],
+        options: FindOptions,
+        *,
+        about: str = "",
+        shown: ClipSource | None = None,
+    ) -> Refined:
+        """Better boundaries for `moment` inside `clip`. Never worse than its input: unsure means unchanged.
+
+        `about` names the moment in the exchange; `shown` is there when the refiner watches video.
+        """
         ...
 
 
 class MomentScorer(Protocol):
     key: str
+    sampling: Sampling
+    scoring_prompt: Prompt
 
-    def score(self, moment: FoundMoment, transcript: Transcript) -> Score: ...
+    def score(self, moments: Sequence[FoundMoment], transcript: Transcript) -> Scored: ...

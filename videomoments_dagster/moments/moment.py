@@ -7,7 +7,8 @@ from videomoments_dagster.errors import InvalidConfig
 
 @dataclass(frozen=True, slots=True)
 class FindOptions:
-    """What the request asks of a finder. None: the finder decides, scaled by minutes of speech.
+    """What the request asks of a finder. None: the finder decides, scaled by minutes of speech. `focus` says in the
+    user's words what to look for; only language models can read it.
 
     Raises InvalidConfig when the limits contradict each other, so that no finder has to ask.
     """
@@ -16,6 +17,7 @@ class FindOptions:
     max_length_ms: int = 600_000
     min_moments: int | None = None
     max_moments: int | None = None
+    focus: str | None = None
 
     def __post_init__(self) -> None:
         if self.min_length_ms <= 0:
