@@ -33,7 +33,7 @@ def build_definitions(**overrides: Any) -> dg.Definitions:
             thumbnails.thumbnails,
         ],
         asset_checks=checks.ALL,
-        jobs=[jobs.full, jobs.moments_only, jobs.clips_only, jobs.checks],
+        jobs=[jobs.full, jobs.moments_only, jobs.clips_only, jobs.refinement_only, jobs.checks],
         sensors=[
             ingest.ingest,
             reconcile.reconcile,

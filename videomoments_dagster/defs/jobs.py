@@ -22,6 +22,12 @@ clips_only = dg.define_asset_job(
     description="Cut the clips that are missing or no longer fit their moments, and their thumbnails.",
     tags={"dagster/max_runtime": str(6 * 3600)},
 )
+refinement_only = dg.define_asset_job(
+    "refinement_pipeline",
+    selection=dg.AssetSelection.assets("refined_moments", "scores"),
+    description="Refine the boundaries of moments that are there, all or one, and score them.",
+    tags={"dagster/max_runtime": str(6 * 3600)},
+)
 checks = dg.define_asset_job(
     "video_checks",
     selection=dg.AssetSelection.all_asset_checks(),
@@ -32,4 +38,5 @@ JOB_OF = {
     PipelineType.FULL: full.name,
     PipelineType.MOMENTS_ONLY: moments_only.name,
     PipelineType.CLIPS_ONLY: clips_only.name,
+    PipelineType.REFINEMENT_ONLY: refinement_only.name,
 }

@@ -18,6 +18,19 @@ class PipelineConfig(BaseModel):
     generation_model: str | None = Field(None, max_length=100, description="Registry key of the model that finds")
     refinement_model: str | None = Field(None, max_length=100, description="Registry key of the model that refines")
     scoring_model: str | None = Field(None, max_length=100, description="Registry key of the model that scores")
+    focus: str | None = Field(
+        None, min_length=1, max_length=500, description="What to look for, in your words; for language models"
+    )
+    temperature: float | None = Field(None, ge=0, le=2, description="Of the models' choice of words; theirs if unset")
+    top_p: float | None = Field(None, gt=0, le=1, description="Nucleus sampling of the models; theirs if unset")
+    top_k: int | None = Field(None, ge=1, le=100_000, description="Top-k sampling of the models; theirs if unset")
+    max_tokens: int | None = Field(None, ge=64, le=1_000_000, description="Longest answer of a model, tokens")
+    cut_clips: bool | None = Field(
+        None, description="Cut clips; unset: always, but for a remote refinement model that reads text only"
+    )
+    moment: str | None = Field(
+        None, pattern="^[0-9a-f]{16}$", description="Refine this moment alone (pipeline type refinement_only)"
+    )
     queue: str | None = Field(
         None, pattern=f"^{QUEUE_NAME.pattern}$", description="Queue whose workers execute the run; `video` if unset"
     )
@@ -44,6 +57,11 @@ class PipelineConfig(BaseModel):
         except ValidationError as error:
             faults = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
             raise InvalidConfig("; ".join(faults) + ".", hint=f"Known keys: {', '.join(cls.model_fields)}.") from None
+
+    @property
+    def sampling(self) -> dict[str, float | int]:
+        """What the request says of the models' choice of words: only what is set."""
+        return self.model_dump(include={"temperature", "top_p", "top_k", "max_tokens"}, exclude_none=True)
 
     def as_json(self) -> dict[str, Any]:
         """Only what differs from the defaults, so that a later change of a default reaches old requests."""

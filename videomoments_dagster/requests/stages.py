@@ -20,6 +20,7 @@ class PipelineType(StrEnum):
     FULL = "full"
     MOMENTS_ONLY = "moments_only"
     CLIPS_ONLY = "clips_only"
+    REFINEMENT_ONLY = "refinement_only"
 
 
 STAGES_OF_ASSET: dict[str, tuple[Stage, ...]] = {
@@ -44,4 +45,5 @@ STAGES_OF: dict[PipelineType, tuple[Stage, ...]] = {
         Stage.THUMBNAILS,
     ),
     PipelineType.CLIPS_ONLY: (Stage.CLIP_EXTRACTION, Stage.CLIP_UPLOAD, Stage.THUMBNAILS),
+    PipelineType.REFINEMENT_ONLY: (Stage.MOMENT_REFINEMENT, Stage.SCORING),
 }

@@ -28,6 +28,11 @@ def clip_thumbnail(video: str, moment: str) -> str:
     return f"thumbnails/{video}/clips/{moment}.jpg"
 
 
+def answers(video: str, asset: str) -> str:
+    """The raw answers that the models gave for an asset of the video, as moments/archive.py writes them."""
+    return f"answers/{video}/{asset}.json.gz"
+
+
 def upload(video: str, request: str) -> str:
     """A submitted file until the video asset has made an object of the video of it."""
     return f"uploads/{video}/{request}"
@@ -35,7 +40,7 @@ def upload(video: str, request: str) -> str:
 
 def prefixes(video: str) -> tuple[str, ...]:
     """Every prefix under which a video has objects."""
-    return tuple(f"{room}/{video}/" for room in ("videos", "audio", "keyframes", "clips", "thumbnails", "uploads"))
+    return tuple(f"{room}/{video}/" for room in ("videos", "audio", "keyframes", "clips", "thumbnails", "answers", "uploads"))
 
 
 def check_object_name(name: str) -> str:

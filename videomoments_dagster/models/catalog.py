@@ -1,0 +1,192 @@
+"""Which model a key names, ready to be asked; and what is used instead while one is down.
+
+Imports a model's module only when that model is asked for. Servers, with their connections, are kept for the process.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from videomoments_dagster.errors import (
+    ClockUntrusted,
+    InvalidConfig,
+    ModelAnswerInvalid,
+    ModelNotConfigured,
+    ModelUnavailable,
+    TunnelUnavailable,
+)
+from videomoments_dagster.models.entry import ModelEntry
+from videomoments_dagster.models.protocols import (
+    MomentFinder,
+    MomentRefiner,
+    MomentScorer,
+    Sampling,
+    SpeechRecognizer,
+)
+from videomoments_dagster.models.registry import ModelRegistry, Role
+from videomoments_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from videomoments_dagster.models.builtin.moments import BuiltinMoments
+    from videomoments_dagster.models.builtin.speech import BuiltinSpeech
+    from videomoments_dagster.models.chat import ChatClient
+    from videomoments_dagster.models.language import LanguageModel
+    from videomoments_dagster.models.server import ModelServer
+
+_log = logging.getLogger(__name__)
+_Model = TypeVar("_Model", SpeechRecognizer, MomentFinder, MomentRefiner, MomentScorer)
+_Answer = TypeVar("_Answer")
+_DOWN = (ModelUnavailable, TunnelUnavailable, ModelAnswerInvalid, ClockUntrusted)
+"""What a fallback helps against. A refused key or host is for the operator to mend, and is not hidden."""
+
+
+@dataclass(frozen=True, slots=True)
+class Used(Generic[_Model, _Answer]):
+    """`answer` is `model`'s; `instead_of` says which models before it failed, and how."""
+
+    model: _Model
+    answer: _Answer
+    instead_of: tuple[str, ...] = ()
+
+
+class Models:
+    """The models of one platform.
+
+    `publish` stores a file and returns an address from which a model server can fetch it; the clock check of models
+    that take videos by URL needs it. `warn` is told of untrusted clocks and fallbacks.
+    """
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        settings: Settings,
+        *,
+        publish: Callable[[Path], str] | None = None,
+        warn: Callable[[str], None] = _log.warning,
+    ) -> None:
+        self.registry, self._settings = registry, settings
+        self._publish, self._warn = publish, warn
+        self._servers: dict[ModelEntry, ModelServer] = {}
+        self._chats: dict[ModelEntry, ChatClient] = {}
+
+    def watches_video(self, key: str) -> bool:
+        return self.registry.get(key).supports_video
+
+    def speech(self, asked: str | None, use: Callable[[SpeechRecognizer], _Answer]) -> Used[SpeechRecognizer, _Answer]:
+        """`use` called with the recognizer `asked` for (None: the default's), or with its fallback while it is down.
+
+        Raises NotFound and InvalidConfig for a key that names no recognizer, and ModelError when nothing is left to
+        fall back to; so do the others.
+        """
+        return self._first("speech", asked, self.recognizer, use)
+
+    def finder(
+        self, asked: str | None, sampling: Sampling, use: Callable[[MomentFinder], _Answer]
+    ) -> Used[MomentFinder, _Answer]:
+        return self._first("generation", asked, lambda entry: self.language_model(entry, sampling), use)
+
+    def refiner(
+        self, asked: str | None, sampling: Sampling, use: Callable[[MomentRefiner], _Answer]
+    ) -> Used[MomentRefiner, _Answer]:
+        return self._first("refinement", asked, lambda entry: self.language_model(entry, sampling, clock=True), use)
+
+    def scorer(
+        self, asked: str | None, sampling: Sampling, use: Callable[[MomentScorer], _Answer]
+    ) -> Used[MomentScorer, _Answer]:
+        return self._first("scoring", asked, lambda entry: self.language_model(entry, sampling), use)
+
+    def recognizer(self, entry: ModelEntry) -> SpeechRecognizer:
+        """Raises InvalidConfig when it is no speech model, and ClockUntrusted."""
+        if entry.kind != "speech":
+            raise _wrong_kind(entry, "a speech recognizer")
+        if entry.is_builtin:
+            return builtin_speech()
+        self._check_clock(entry)
+        from videomoments_dagster.models.speech import RemoteSpeech
+
+        return RemoteSpeech(entry, self._server(entry))
+
+    def language_model(
+        self, entry: ModelEntry, sampling: Sampling, *, clock: bool = False
+    ) -> "BuiltinMoments | LanguageModel":
+        """Raises InvalidConfig when it is no chat model; with `clock` (its view of a video's time matters) also
+        ClockUntrusted."""
+        if entry.kind != "chat":
+            raise _wrong_kind(entry, "a language model")
+        if entry.is_builtin:
+            return builtin_moments()
+        trusted = self._check_clock(entry) if clock and entry.supports_video else True
+        from videomoments_dagster.models.language import LanguageModel
+
+        return LanguageModel(entry, self._chat(entry), sampling, times_trusted=trusted)
+
+    def _server(self, entry: ModelEntry) -> "ModelServer":
+        if entry not in self._servers:
+            from videomoments_dagster.models.server import ModelServer
+
+            self._servers[entry] = ModelServer(entry, self._settings)
+        return self._servers[entry]
+
+    def _chat(self, entry: ModelEntry) -> "ChatClient":
+        """Kept for the process: it remembers what its server refuses."""
+        if entry not in self._chats:
+            from videomoments_dagster.models.chat import ChatClient
+
+            self._chats[entry] = ChatClient(entry, self._server(entry))
+        return self._chats[entry]
+
+    def _check_clock(self, entry: ModelEntry) -> bool:
+        """Whether the model's times may be used. Checks a model before its first use; raises ClockUntrusted."""
+        from videomoments_dagster.models.calibration import check, ensure_trusted
+
+        return ensure_trusted(
+            self.registry,
+            entry,
+            self._settings,
+            lambda: check(entry, self._settings, publish=self._publish),
+            self._warn,
+        )
+
+    def _first(
+        self,
+        role: Role,
+        asked: str | None,
+        make: Callable[[ModelEntry], _Model],
+        use: Callable[[_Model], _Answer],
+    ) -> Used[_Model, _Answer]:
+        key = asked or self.registry.default(role)
+        failed: dict[str, str] = {}
+        while True:
+            entry = self.registry.get(key)
+            try:
+                if not entry.is_configured:
+                    raise ModelNotConfigured(f"Model {key!r} has neither ssh_host nor base_url.")
+                model = make(entry)
+                return Used(model, use(model), tuple(f"{was}: {why}" for was, why in failed.items()))
+            except (*_DOWN, ModelNotConfigured) as error:
+                first = not failed
+                if not entry.fallback or entry.fallback in failed or (isinstance(error, ModelNotConfigured) and first):
+                    raise
+                failed[key] = error.message
+                self._warn(f"{key} is not used: {error.message} {entry.fallback} is asked instead.")
+                key = entry.fallback
+
+
+def builtin_speech() -> "BuiltinSpeech":
+    from videomoments_dagster.models.builtin.speech import BuiltinSpeech
+
+    return BuiltinSpeech()
+
+
+def builtin_moments() -> "BuiltinMoments":
+    from videomoments_dagster.models.builtin.moments import BuiltinMoments
+
+    return BuiltinMoments()
+
+
+def _wrong_kind(entry: ModelEntry, role: str) -> InvalidConfig:
+    return InvalidConfig(
+        f"Model {entry.key!r} is not {role}.", hint="`videomoments models list` says of what kind each is."
+    )
