@@ -1,0 +1,185 @@
+"""Chat models over `/v1/chat/completions`: a question with text and media in, the model's words out.
+
+Any OpenAI-compatible server will do (vLLM, Ollama, llama.cpp): what one refuses is left out (dialect.py), and
+thinking is cut off the answer. What the words mean is for `moments`.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from videomoments_dagster.errors import ModelAnswerInvalid
+from videomoments_dagster.models.entry import ModelEntry
+from videomoments_dagster.models.protocols import Sampling
+from videomoments_dagster.models.server import ModelServer, RequestRefused, storable
+
+_ENDPOINT, _MODELS = "/chat/completions", "/models"
+_ASKS = 2
+_UNDERSTANDABLE = {400, 422}
+_THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_THOUGHT_BEFORE = re.compile(r".*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_THOUGHT_AFTER = re.compile(r"<think(?:ing)?>.*", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoUrl:
+    """A video for the model to watch: an http(s) address that its server can reach, or a `data:` URL."""
+
+    url: str
+
+    def parts(self) -> list[dict[str, Any]]:
+        return [{"type": "video_url", "video_url": {"url": self.url}}]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUrl:
+    """A picture, and what is said before it. The address may be a `data:` URL."""
+
+    url: str
+    caption: str = ""
+
+    def parts(self) -> list[dict[str, Any]]:
+        said = [{"type": "text", "text": self.caption}] if self.caption else []
+        return [*said, {"type": "image_url", "image_url": {"url": self.url}}]
+
+
+Media = VideoUrl | ImageUrl
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer:
+    """The model's words without its thinking. Tokens are summed over the asks that were answered, None when the
+    server does not tell; `seconds` is wall time with retries."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    seconds: float
+
+
+class ChatClient:
+    """Asks one chat model. Threads may share it."""
+
+    def __init__(self, entry: ModelEntry, server: ModelServer) -> None:
+        self.entry, self._server = entry, server
+        self._path = entry.endpoint or f"/v1{_ENDPOINT}"
+
+    def complete(
+        self,
+        system: str,
+        user: str,
+        *,
+        media: Sequence[Media] = (),
+        schema: dict[str, Any] | None = None,
+        sampling: Sampling,
+    ) -> ChatAnswer:
+        """One answer. `schema` asks for JSON of that shape as far as the server can; the answer may still be other.
+
+        What `sampling` leaves open is the entry's. Raises what ModelServer.post raises, and ModelAnswerInvalid when
+        the answer is empty twice, or max_tokens went into thinking.
+        """
+        began = time.monotonic()
+        content = (
+            [*(part for item in media for part in item.parts()), {"type": "text", "text": user}] if media else user
+        )
+        values = self._values(sampling)
+        prompt_tokens = completion_tokens = None
+        for _ in range(_ASKS):
+            answer = self._ask(system, content, schema, values)
+            prompt_tokens = _added(prompt_tokens, answer, "prompt_tokens")
+            completion_tokens = _added(completion_tokens, answer, "completion_tokens")
+            text, finish_reason = _words(answer)
+            if text:
+                seconds = round(time.monotonic() - began, 3)
+                return ChatAnswer(text, finish_reason, prompt_tokens, completion_tokens, seconds)
+            if finish_reason == "length":
+                raise ModelAnswerInvalid(
+                    f"{self.entry.key} spent all {values.get('max_tokens')} tokens of max_tokens thinking.",
+                    hint=f"Raise it: `videomoments models set {self.entry.key} max_tokens=...`, or turn thinking off.",
+                )
+        raise ModelAnswerInvalid(f"{self.entry.key} at {self._server.where} answers without words, {_ASKS} times.")
+
+    def _ask(self, system: str, user: Any, schema: dict[str, Any] | None, values: dict[str, Any]) -> Any:
+        """The server's answer, once the request is put as it understands it."""
+        dialect = self._server.dialect
+        model = self._model_name()
+        while True:  # a dialect can learn only so much
+            body = model | dialect.request(values, system, user, schema)
+            try:
+                return self._server.post(self._path, json=body)
+            except RequestRefused as refused:
+                if refused.answer_status not in _UNDERSTANDABLE or not dialect.learn(refused.explanation, body):
+                    raise
+
+    def _values(self, sampling: Sampling) -> dict[str, Any]:
+        entry = self.entry
+        wanted = {
+            "temperature": entry.temperature if sampling.temperature is None else sampling.temperature,
+            "top_p": entry.top_p if sampling.top_p is None else sampling.top_p,
+            "top_k": entry.top_k if sampling.top_k is None else sampling.top_k,
+            "max_tokens": entry.max_tokens if sampling.max_tokens is None else sampling.max_tokens,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
+    def _model_name(self) -> dict[str, str]:
+        """The entry's, or the first that the server lists; nothing when it lists none."""
+        if self.entry.model_name:
+            return {"model": self.entry.model_name}
+        dialect = self._server.dialect
+        if dialect.model_name is None:
+            listed: Any = None
+            with suppress(RequestRefused, ModelAnswerInvalid):
+                listed = self._server.get(self._path.removesuffix(_ENDPOINT) + _MODELS)
+            dialect.model_name = _first_model(listed)
+        return {"model": dialect.model_name} if dialect.model_name else {}
+
+
+def _first_model(listed: Any) -> str:
+    """Of OpenAI's `{data: [{id}]}`, or `{models: [{name}]}` as Ollama and llama.cpp list them too."""
+    models = (listed.get("data") or listed.get("models")) if isinstance(listed, dict) else listed
+    first = models[0] if isinstance(models, list) and models else None
+    if isinstance(first, dict):
+        first = first.get("id") or first.get("name") or first.get("model")
+    return first if isinstance(first, str) else ""
+
+
+def _words(answer: Any) -> tuple[str, str]:
+    """The text without thinking, and the finish reason; both empty when the answer has another shape."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        return "", ""
+    finish_reason = str(choice.get("finish_reason") or "")
+    text = _without_thinking(_text(message.get("content")))
+    if not text and finish_reason != "length":
+        # A reasoning parser that waits for a closing tag which never comes puts the whole answer here.
+        text = _without_thinking(_text(message.get("reasoning_content") or message.get("reasoning")))
+    return text, finish_reason
+
+
+def _text(content: Any) -> str:
+    """A text, or the texts of a list of parts."""
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        content = "".join(part for part in parts if isinstance(part, str))
+    return storable(content) if isinstance(content, str) else ""
+
+
+def _without_thinking(text: str) -> str:
+    """Without `<think>` blocks; some templates hold the opening tag back, and a limit may cut the closing one."""
+    text = _THOUGHT_BEFORE.sub("", _THOUGHT.sub("", text))
+    return _THOUGHT_AFTER.sub("", text).strip()
+
+
+def _added(so_far: int | None, answer: Any, name: str) -> int | None:
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    value = usage.get(name) if isinstance(usage, dict) else None
+    try:
+        return int(value) + (so_far or 0)  # pyright: ignore[reportArgumentType]  # numbers come as texts too
+    except (TypeError, ValueError):
+        return so_far
