@@ -17,7 +17,7 @@ from videomoments_dagster.media.keyframes import keyframe_index
 from videomoments_dagster.media.probe import probe
 from videomoments_dagster.media.silences import find_silences
 from videomoments_dagster.media.thumbnail import Thumbnail, ThumbnailRequest, make_thumbnails
-from videomoments_dagster.models import registry
+from videomoments_dagster.models.catalog import builtin_moments, builtin_speech
 from videomoments_dagster.moments.moment import FindOptions, FoundMoment, Span
 from videomoments_dagster.moments.transcript import to_ms, to_seconds
 from videomoments_dagster.requests.config import PipelineConfig
@@ -44,7 +44,7 @@ def process(video: str, url: str, work: Path) -> int:
             )  # fmt: skip
         extract_audio(path, work / "audio.wav")
         store.put_file(names.audio(video), work / "audio.wav", "audio/wav")
-        heard = registry.speech(settings.speech_model).transcribe(work / "audio.wav")
+        heard = builtin_speech().transcribe(work / "audio.wav")
         said = heard.transcript
         with database.session() as session:
             transcript = transcript_queries.replace(
@@ -52,12 +52,13 @@ def process(video: str, url: str, work: Path) -> int:
                 segment_timestamps=said.segment_rows(), language="en", transcription_service="builtin_speech",
                 processing_time_seconds=heard.processing_time_seconds,
             )  # fmt: skip
-        finder, options = registry.finder(settings.generation_model), FindOptions()
-        found = finder.find(said, options).moments
+        model, options = builtin_moments(), FindOptions()
+        found = model.find(said, options).result.moments
         with database.session() as session:
-            prompt = config_queries.prompt(session, finder.generation_prompt.system, finder.generation_prompt.user)
+            asked = model.generation_prompt(options)
+            prompt = config_queries.prompt(session, asked.system, asked.user)
             config = config_queries.generation_config(
-                session, prompt_id=prompt.id, transcript_id=transcript.id, model=finder.key, operation_type="generation"
+                session, prompt_id=prompt.id, transcript_id=transcript.id, model=model.key, operation_type="generation"
             )
             new = [
                 moment_queries.NewMoment(
@@ -67,7 +68,7 @@ def process(video: str, url: str, work: Path) -> int:
                 for m in found
             ]  # fmt: skip
             moment_queries.replace_generated(
-                session, row.id, new, generation_model=finder.key, generation_config_id=config.id
+                session, row.id, new, generation_model=model.key, generation_config_id=config.id
             )
             roots = moment_queries.of_video(session, row.id, refined=False)
         index = keyframe_index(path)
@@ -88,15 +89,15 @@ def process(video: str, url: str, work: Path) -> int:
                     video_codec=cut.video_codec, audio_codec=cut.audio_codec, resolution=cut.resolution,
                 )  # fmt: skip
         silences = [Span(start, end) for start, end in find_silences(work / "audio.wav")]
-        refiner, scorer = registry.refiner(settings.refinement_model), registry.scorer(settings.scoring_model)
         scores = {}
         for root in roots:
-            span = Span(to_ms(root.start_time), to_ms(root.end_time))
-            refiner.refine(span, Span(0, to_ms(info.duration_seconds)), said, silences, options)
-            moment = FoundMoment(span.start_ms, span.end_ms, root.title, 0, "")
-            scores[root.identifier] = scorer.score(moment, said).value
+            moment = FoundMoment(to_ms(root.start_time), to_ms(root.end_time), root.title, 0, "")
+            model.refine(moment, Span(0, to_ms(info.duration_seconds)), said, silences, options)
+            [score] = model.score([moment], said).scores
+            assert score
+            scores[root.identifier] = score.value
         with database.session() as session:
-            moment_queries.set_scores(session, scores, scoring_model=scorer.key)
+            moment_queries.set_scores(session, scores, scoring_model=model.key)
         pictures = [ThumbnailRequest("video", info.duration_seconds / 10, work / "video.jpg")]
         pictures += [
             ThumbnailRequest(root.identifier, (root.start_time + root.end_time) / 2, work / f"{root.identifier}.jpg")

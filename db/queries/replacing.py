@@ -32,13 +32,15 @@ class NewMoment:
 
 @dataclass(frozen=True, slots=True)
 class NewRefined:
-    """Better boundaries for the root moment `parent_identifier`. Times are seconds."""
+    """Better boundaries for the root moment `parent_identifier`, and the model they come from. Times are seconds."""
 
     identifier: str
     parent_identifier: str
     start_time: float
     end_time: float
     title: str
+    generation_model: str
+    generation_config_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,10 @@ def replace_refined(
     video_id: int,
     refined: Sequence[NewRefined],
     *,
-    generation_model: str,
-    generation_config_id: int | None,
+    only_parent: str | None = None,
 ) -> ReplacedMoments:
-    """Make `refined` the video's only refined moments that are a model's. Scores of unchanged ones stay.
+    """Make `refined` the video's only refined moments that are a model's, or `only_parent`'s only ones. Scores of
+    unchanged ones stay.
 
     Left out are those whose parent was deleted meanwhile or is no root moment of the video, and those whose parent
     has a refined child that a person edited: that one stands. Raises NotFound when the video is gone.
@@ -127,6 +129,9 @@ def replace_refined(
     )
     wanted = {moment.identifier: moment for moment in refined if moment.parent_identifier in parents}
     old = and_(Moment.video_id == video_id, Moment.is_refined, _BY_A_MODEL, Moment.identifier.not_in(wanted))
+    if only_parent is not None:
+        parent = select(Moment.id).where(Moment.video_id == video_id, Moment.identifier == only_parent)
+        old = and_(old, Moment.parent_id == parent.scalar_subquery())
     removed = _remove(session, old)
     _write(
         session,
@@ -139,8 +144,8 @@ def replace_refined(
                 "end_time": moment.end_time,
                 "title": moment.title,
                 "is_refined": True,
-                "generation_model": generation_model,
-                "generation_config_id": generation_config_id,
+                "generation_model": moment.generation_model,
+                "generation_config_id": moment.generation_config_id,
             }
             for moment in wanted.values()
         ],

@@ -35,9 +35,7 @@ def generate(session: Session, video: Video, *found: NewMoment, model: str = "mo
 
 
 def refine(session: Session, video: Video, *found: NewRefined) -> ReplacedMoments:
-    result = moments.replace_refined(
-        session, video.id, found, generation_model="model-2", generation_config_id=make.config(session).id
-    )
+    result = moments.replace_refined(session, video.id, found)
     session.expire_all()
     return result
 
@@ -198,7 +196,7 @@ def roots(session: Session, video: Video, names: Sequence[str]) -> None:
 
 
 def better(identifier: str, parent: str) -> NewRefined:
-    return NewRefined(identifier, parent, 1.0, 9.0, f"{parent} refined")
+    return NewRefined(identifier, parent, 1.0, 9.0, f"{parent} refined", "model-2")
 
 
 def test_refined_children_are_replaced_and_roots_stay(session: Session, video: Video) -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from tests.sample import RATE_HZ, TRUTH, talk, word_error_rate, write_wav
 from videomoments_dagster.errors import MediaDamaged, MediaError, ModelError
-from videomoments_dagster.models import registry
 from videomoments_dagster.models.builtin.speech import BuiltinSpeech
 from videomoments_dagster.moments.transcript import Transcript
 from videomoments_dagster.settings import get_settings
@@ -57,10 +56,6 @@ def two_sentences(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trans
 
 def _speech_children() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "speech_child" in " ".join(child.cmdline())]
-
-
-def test_the_registry_hands_it_out() -> None:
-    assert registry.speech("builtin_speech").key == "builtin_speech"
 
 
 def test_at_least_seventeen_of_twenty_words_are_right(heard_topic: Transcript) -> None:

@@ -169,9 +169,8 @@ def test_an_empty_input_is_a_failure() -> None:
 
 def test_neither_dagster_nor_a_database_is_loaded() -> None:
     code = (
-        "import sys; from videomoments_dagster.cli import find; from videomoments_dagster.models import registry;"
-        "registry.finder('builtin_moments');"
-        "print([m for m in ('dagster', 'sqlalchemy', 'redis', 'fastapi') if m in sys.modules])"
+        "import sys; from videomoments_dagster.cli import find; find._finder('builtin_moments');"
+        "print([m for m in ('dagster', 'sqlalchemy', 'redis', 'fastapi', 'paramiko', 'requests') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"
 

@@ -7,13 +7,13 @@ import pytest
 
 from tests.moments.talks import talk, topic_edges
 from videomoments_dagster.errors import InvalidTranscript
-from videomoments_dagster.models import registry
+from videomoments_dagster.models.builtin.moments import BuiltinMoments
 from videomoments_dagster.moments.moment import FindOptions, FindResult
 from videomoments_dagster.moments.transcript import Sentence, Transcript, Word
 
 
 def find(transcript: Transcript, options: FindOptions | None = None) -> FindResult:
-    return registry.finder("builtin_moments").find(transcript, options or FindOptions())
+    return BuiltinMoments().find(transcript, options or FindOptions()).result
 
 
 def _asked(seed: int) -> tuple[Transcript, FindOptions]:

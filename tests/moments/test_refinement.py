@@ -5,16 +5,17 @@ import random
 import pytest
 
 from tests.moments.talks import talk
-from videomoments_dagster.models import registry
+from videomoments_dagster.models.builtin.moments import BuiltinMoments
 from videomoments_dagster.moments.candidates import MOST, REACH_MS, end_candidates, start_candidates
-from videomoments_dagster.moments.moment import FindOptions, Refinement, Span
+from videomoments_dagster.moments.moment import FindOptions, FoundMoment, Refinement, Span
 from videomoments_dagster.moments.transcript import Sentence, Transcript, Word
 
 _LIMITS = FindOptions(min_length_ms=5_000, max_length_ms=60_000)
 
 
 def refine(moment: Span, clip: Span, transcript: Transcript, silences: list[Span] | None = None) -> Refinement:
-    return registry.refiner("builtin_moments").refine(moment, clip, transcript, silences or [], _LIMITS)
+    found = FoundMoment(moment.start_ms, moment.end_ms, "", 0, "")
+    return BuiltinMoments().refine(found, clip, transcript, silences or [], _LIMITS).refinement
 
 
 def _silences(transcript: Transcript) -> list[Span]:

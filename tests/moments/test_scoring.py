@@ -5,13 +5,15 @@ import random
 import pytest
 
 from tests.moments.talks import SUBJECTS, talk
-from videomoments_dagster.models import registry
+from videomoments_dagster.models.builtin.moments import BuiltinMoments
 from videomoments_dagster.moments.moment import FoundMoment, Score
 from videomoments_dagster.moments.transcript import Transcript
 
 
 def score(transcript: Transcript, start_ms: int, end_ms: int) -> Score:
-    return registry.scorer("builtin_moments").score(FoundMoment(start_ms, end_ms, "", 0, ""), transcript)
+    [given] = BuiltinMoments().score([FoundMoment(start_ms, end_ms, "", 0, "")], transcript).scores
+    assert given
+    return given
 
 
 def test_one_whole_topic_scores_higher_than_parts_of_two() -> None:

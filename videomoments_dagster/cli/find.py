@@ -1,4 +1,7 @@
-"""`videomoments find`: moments for transcripts one already has. No database, no services, no settings."""
+"""`videomoments find`: moments for transcripts one already has. No database; no services either for the builtin model.
+
+A remote model is looked up in the registry of the platform that the settings name; without one, in the code's own.
+"""
 
 import json
 import sys
@@ -9,8 +12,15 @@ from typing import Annotated, Any
 import typer
 
 from videomoments_dagster.cli.records import records
-from videomoments_dagster.errors import InvalidConfig, InvalidTranscript
-from videomoments_dagster.models import registry
+from videomoments_dagster.errors import (
+    InvalidConfig,
+    InvalidTranscript,
+    ModelError,
+    ModelNotConfigured,
+    NotFound,
+    ServiceUnavailable,
+)
+from videomoments_dagster.models.protocols import MomentFinder, Sampling
 from videomoments_dagster.moments.moment import FindOptions, FindResult
 from videomoments_dagster.moments.records import transcript_from_record
 from videomoments_dagster.moments.transcript import to_ms, to_seconds
@@ -27,12 +37,13 @@ def find(
     max_length: Annotated[float, typer.Option(help="Longest moment, seconds")] = 600.0,
     min_moments: Annotated[int | None, typer.Option(help="Fewest moments, where the talk has so many")] = None,
     max_moments: Annotated[int | None, typer.Option(help="Most moments")] = None,
+    focus: Annotated[str | None, typer.Option(help="What to look for, in your words; for language models")] = None,
 ) -> None:
     """Find the moments of transcripts you already have: one line of JSON each, in order."""
     try:
-        options = FindOptions(_length(min_length), _length(max_length), min_moments, max_moments)
-        finder = registry.finder(model)
-    except InvalidConfig as error:
+        options = FindOptions(_length(min_length), _length(max_length), min_moments, max_moments, focus)
+        finder = _finder(model)
+    except (InvalidConfig, NotFound, ModelNotConfigured) as error:
         raise typer.BadParameter(f"{error.message} {error.hint}") from None
     failed = read = False
     with _opened(transcripts) as stream:
@@ -43,8 +54,8 @@ def find(
                     raise record
                 identifier = _identifier(record)
                 name = f"{place}, id {identifier!r}"
-                result = finder.find(transcript_from_record(record), options)
-            except InvalidTranscript as error:
+                result = finder.find(transcript_from_record(record), options).result
+            except (InvalidTranscript, ModelError) as error:
                 failed = True
                 typer.echo(f"{name}: {error.message}", err=True)
                 continue
@@ -56,6 +67,24 @@ def find(
         typer.echo(f"{transcripts}: holds no transcript.", err=True)
     if failed or not read:
         raise typer.Exit(1)
+
+
+def _finder(key: str) -> MomentFinder:
+    from videomoments_dagster.models.builtin.moments import BuiltinMoments  # the others load Redis and HTTP
+
+    if key == BuiltinMoments.key:
+        return BuiltinMoments()
+    from videomoments_dagster.models.catalog import Models
+    from videomoments_dagster.models.registry import ModelRegistry
+    from videomoments_dagster.redis_connection import connect
+    from videomoments_dagster.settings import get_settings
+
+    settings = get_settings()
+    try:
+        registry = ModelRegistry(connect(settings.redis_url), settings)
+    except ServiceUnavailable:  # no platform runs here
+        registry = ModelRegistry(None, settings)
+    return Models(registry, settings).language_model(registry.get(key), Sampling())
 
 
 def _length(seconds: float) -> int:

@@ -163,17 +163,19 @@ def clips_match_rows(context: dg.AssetCheckExecutionContext, platform: PlatformR
 
 @dg.asset_check(asset=refined_moments, partitions_def=videos)
 def refined_inside_clip(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
-    """Every refined moment lies inside the clip of the moment it refines."""
+    """Every refined moment lies inside the clip of the moment it refines; without a clip, it overlaps that moment."""
     with platform.database.read() as session:
         row = require_video(session, context.partition_key)
         everything = moment_queries.of_video(session, row.id)
-    clip_of = {moment.identifier: moment.clip for moment in everything if moment.clip}
+    root_of = {moment.identifier: moment for moment in everything if not moment.is_refined}
     refined = [moment for moment in everything if moment.is_refined and moment.parent_identifier]
     faults = []
     for moment in refined:
-        clip = clip_of.get(moment.parent_identifier or "")
+        root = root_of[moment.parent_identifier or ""]
+        clip = root.clip
         if clip is None:
-            faults.append(f"{moment.title!r} refines a moment without a clip.")
+            if moment.end_time <= root.start_time or root.end_time <= moment.start_time:
+                faults.append(f"{moment.title!r} from {moment.start_time} to {moment.end_time} s is another moment.")
         elif not (
             clip.start_time - ROUNDING_SECONDS <= moment.start_time
             and moment.end_time <= clip.end_time + ROUNDING_SECONDS
@@ -224,7 +226,8 @@ def rows_and_objects_agree(context: dg.AssetCheckExecutionContext, platform: Pla
         promised = {store.name_of(row.cloud_url)}
         promised |= {store.name_of(clip.cloud_url) for clip in clip_queries.of_video(session, row.id)}
         promised |= {store.name_of(picture.cloud_url) for picture in thumbnail_queries.of_video(session, row.id)}
-    without_row = {names.audio(key), names.keyframes(key)}  # derived from the video, found by name
+    answers = {names.answers(key, asset) for asset in ("moments", "refined_moments", "scores")}
+    without_row = {names.audio(key), names.keyframes(key)} | answers  # found by name
     there = {stored.name for prefix in names.prefixes(key) for stored in store.list(prefix)}
     faults = [f"{name} is promised by a row and not there." for name in sorted(promised - there)]
     faults += [f"{name} has no row." for name in sorted(there - promised - without_row)]

@@ -19,6 +19,8 @@ from db.queries import transcripts as transcript_queries
 from db.queries import videos as video_queries
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.errors import NO_SPACE, DiskFull, StageInputMissing
+from videomoments_dagster.moments.moment import FindOptions
+from videomoments_dagster.moments.transcript import to_ms
 from videomoments_dagster.requests.config import PipelineConfig
 
 
@@ -32,9 +34,23 @@ class Overrides(dg.Config):
 
 def request_config(session: Session, video: str, run_config: Overrides | None = None) -> PipelineConfig:
     """The configuration of the newest request for the video (the defaults when there is none), with the run's
-    overrides on top. Raises InvalidConfig."""
+    overrides on top. Raises InvalidConfig.
+
+    A `moment` is one run's own business: the stored one is left out, or the next run from the UI would see that alone.
+    """
     request = request_queries.newest(session, video)
-    return PipelineConfig.parse({**(request.config if request else {}), **(run_config.overrides if run_config else {})})
+    stored = {key: value for key, value in (request.config if request else {}).items() if key != "moment"}
+    return PipelineConfig.parse({**stored, **(run_config.overrides if run_config else {})})
+
+
+def find_options(config: PipelineConfig) -> FindOptions:
+    return FindOptions(
+        min_length_ms=to_ms(config.min_moment_length),
+        max_length_ms=to_ms(config.max_moment_length),
+        min_moments=config.min_moments,
+        max_moments=config.max_moments,
+        focus=config.focus,
+    )
 
 
 def require_video(session: Session, video: str) -> Video:

@@ -1,8 +1,10 @@
 """The jobs that requests are launched as: one run of one process for one video."""
 
+from typing import Any
+
 import dagster as dg
 
-from videomoments_dagster.requests.stages import PipelineType
+from videomoments_dagster.requests.stages import STAGES_OF, STAGES_OF_ASSET, PipelineType
 
 full = dg.define_asset_job(
     "video_pipeline",
@@ -33,6 +35,21 @@ checks = dg.define_asset_job(
     selection=dg.AssetSelection.all_asset_checks(),
     description="Only the asset checks: is what is stored still right?",
 )
+
+
+def selection(kind: PipelineType, *, cut_clips: bool) -> list[dg.AssetKey] | None:
+    """The assets of a run, where they are not all of its job: a text-only refinement model needs no clips."""
+    if cut_clips or kind not in {PipelineType.FULL, PipelineType.MOMENTS_ONLY}:
+        return None
+    wanted = set(STAGES_OF[kind])
+    return [dg.AssetKey(asset) for asset, stages in STAGES_OF_ASSET.items() if asset != "clips" and wanted >= {*stages}]
+
+
+def alone(moment: str | None) -> dict[str, Any]:
+    """Run config of a refinement of one moment."""
+    overrides = {"config": {"overrides": {"moment": moment}}}
+    return {"ops": {"refined_moments": overrides, "scores": overrides}} if moment else {}
+
 
 JOB_OF = {
     PipelineType.FULL: full.name,

@@ -1,16 +1,18 @@
 """Thin resources: each hands out one object of the layers below, made once a process. No logic of its own."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import dagster as dg
 import redis
 
 from db.session import Database
+from videomoments_dagster.models.catalog import Models
+from videomoments_dagster.models.registry import ModelRegistry
 from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.settings import Settings, get_settings
 from videomoments_dagster.storage.base import ObjectStore
-from videomoments_dagster.storage.factory import open_store
+from videomoments_dagster.storage.factory import open_store, publish
 
 
 @cache
@@ -37,6 +39,12 @@ def _store(*_where: str | Path | None) -> ObjectStore:
     return open_store(settings)
 
 
+@cache
+def _models(redis_url: str, store: ObjectStore) -> Models:
+    settings = get_settings()
+    return Models(ModelRegistry(_redis(redis_url), settings), settings, publish=partial(publish, store))
+
+
 class PlatformResource(dg.ConfigurableResource):
     """The services behind the assets, as the settings name them."""
 
@@ -51,6 +59,11 @@ class PlatformResource(dg.ConfigurableResource):
     @property
     def redis(self) -> "redis.Redis":
         return _redis(self.settings.redis_url)
+
+    @property
+    def models(self) -> Models:
+        """The registry's models. Made once a process: their servers' connections are kept."""
+        return _models(self.settings.redis_url, self.store)
 
     @property
     def store(self) -> ObjectStore:

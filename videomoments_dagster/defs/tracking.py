@@ -92,7 +92,9 @@ def pipeline_type(run: dg.DagsterRun) -> PipelineType:
     selected = {key.to_user_string() for key in run.asset_selection or ()}
     if not selected or selected & {"video", "audio", "transcript"}:
         return PipelineType.FULL
-    return PipelineType.MOMENTS_ONLY if "moments" in selected else PipelineType.CLIPS_ONLY
+    if "moments" in selected:
+        return PipelineType.MOMENTS_ONLY
+    return PipelineType.CLIPS_ONLY if "clips" in selected else PipelineType.REFINEMENT_ONLY
 
 
 def run_times(instance: dg.DagsterInstance, run_id: str) -> tuple[datetime, datetime | None]:
@@ -126,11 +128,13 @@ def _announce(context: dg.AssetExecutionContext, platform: PlatformResource, sta
             request_queries.mark_launched(session, request_id, run.run_id)
     PipelineLock(platform.redis).acquire(video, lock_owner(run))
     known = status.read(video)
+    selected = [key.to_user_string() for key in run.asset_selection or ()]
     if known and request_id and known.request_id == request_id:
         status.run_started(video, run.run_id)
+        left_out = [asset for asset in STAGES_OF_ASSET if selected and asset not in selected]
+        status.skip(video, [each for asset in left_out for each in STAGES_OF_ASSET[asset]])
     else:
         kind = pipeline_type(run)
-        selected = [key.to_user_string() for key in run.asset_selection or ()]
         stages = [each for asset in selected for each in STAGES_OF_ASSET[asset]] or STAGES_OF[kind]
         status.begin(video, request_id=request_id, pipeline_type=kind, stages=stages, run_id=run.run_id)
     _announced.add(run.run_id)

@@ -18,13 +18,7 @@ from videomoments_dagster.errors import (
     TunnelUnavailable,
 )
 from videomoments_dagster.models.entry import ModelEntry
-from videomoments_dagster.models.protocols import (
-    MomentFinder,
-    MomentRefiner,
-    MomentScorer,
-    Sampling,
-    SpeechRecognizer,
-)
+from videomoments_dagster.models.protocols import ChatModel, Sampling, SpeechRecognizer
 from videomoments_dagster.models.registry import ModelRegistry, Role
 from videomoments_dagster.settings import Settings
 
@@ -32,11 +26,10 @@ if TYPE_CHECKING:
     from videomoments_dagster.models.builtin.moments import BuiltinMoments
     from videomoments_dagster.models.builtin.speech import BuiltinSpeech
     from videomoments_dagster.models.chat import ChatClient
-    from videomoments_dagster.models.language import LanguageModel
     from videomoments_dagster.models.server import ModelServer
 
 _log = logging.getLogger(__name__)
-_Model = TypeVar("_Model", SpeechRecognizer, MomentFinder, MomentRefiner, MomentScorer)
+_Model = TypeVar("_Model")
 _Answer = TypeVar("_Answer")
 _DOWN = (ModelUnavailable, TunnelUnavailable, ModelAnswerInvalid, ClockUntrusted)
 """What a fallback helps against. A refused key or host is for the operator to mend, and is not hidden."""
@@ -71,34 +64,31 @@ class Models:
         self._servers: dict[ModelEntry, ModelServer] = {}
         self._chats: dict[ModelEntry, ChatClient] = {}
 
-    def watches_video(self, key: str) -> bool:
-        return self.registry.get(key).supports_video
+    def wants_clips(self, refinement_model: str | None) -> bool:
+        """Whether clips belong to a run with this refinement model (None: the default's): they are what it watches.
+        The builtin one is for those without models, who want clips to look at. Raises NotFound, InvalidConfig."""
+        entry = self.registry.get(refinement_model or self.registry.default("refinement"))
+        return entry.supports_video or entry.is_builtin
 
     def speech(self, asked: str | None, use: Callable[[SpeechRecognizer], _Answer]) -> Used[SpeechRecognizer, _Answer]:
         """`use` called with the recognizer `asked` for (None: the default's), or with its fallback while it is down.
 
         Raises NotFound and InvalidConfig for a key that names no recognizer, and ModelError when nothing is left to
-        fall back to; so do the others.
+        fall back to.
         """
         return self._first("speech", asked, self.recognizer, use)
 
-    def finder(
-        self, asked: str | None, sampling: Sampling, use: Callable[[MomentFinder], _Answer]
-    ) -> Used[MomentFinder, _Answer]:
-        return self._first("generation", asked, lambda entry: self.language_model(entry, sampling), use)
-
-    def refiner(
-        self, asked: str | None, sampling: Sampling, use: Callable[[MomentRefiner], _Answer]
-    ) -> Used[MomentRefiner, _Answer]:
-        return self._first("refinement", asked, lambda entry: self.language_model(entry, sampling, clock=True), use)
-
-    def scorer(
-        self, asked: str | None, sampling: Sampling, use: Callable[[MomentScorer], _Answer]
-    ) -> Used[MomentScorer, _Answer]:
-        return self._first("scoring", asked, lambda entry: self.language_model(entry, sampling), use)
+    def chat(
+        self, role: Role, asked: str | None, sampling: Sampling, use: Callable[[ChatModel], _Answer]
+    ) -> Used[ChatModel, _Answer]:
+        """The same for generation, refinement and scoring. Refinement needs a model whose clock is right."""
+        clock = role == "refinement"
+        return self._first(role, asked, lambda entry: self.language_model(entry, sampling, clock=clock), use)
 
     def recognizer(self, entry: ModelEntry) -> SpeechRecognizer:
         """Raises InvalidConfig when it is no speech model, and ClockUntrusted."""
+        if not entry.is_configured:
+            raise ModelNotConfigured(f"Model {entry.key!r} has neither ssh_host nor base_url.")
         if entry.kind != "speech":
             raise _wrong_kind(entry, "a speech recognizer")
         if entry.is_builtin:
@@ -108,11 +98,11 @@ class Models:
 
         return RemoteSpeech(entry, self._server(entry))
 
-    def language_model(
-        self, entry: ModelEntry, sampling: Sampling, *, clock: bool = False
-    ) -> "BuiltinMoments | LanguageModel":
+    def language_model(self, entry: ModelEntry, sampling: Sampling, *, clock: bool = False) -> ChatModel:
         """Raises InvalidConfig when it is no chat model; with `clock` (its view of a video's time matters) also
         ClockUntrusted."""
+        if not entry.is_configured:
+            raise ModelNotConfigured(f"Model {entry.key!r} has neither ssh_host nor base_url.")
         if entry.kind != "chat":
             raise _wrong_kind(entry, "a language model")
         if entry.is_builtin:
@@ -161,8 +151,6 @@ class Models:
         while True:
             entry = self.registry.get(key)
             try:
-                if not entry.is_configured:
-                    raise ModelNotConfigured(f"Model {key!r} has neither ssh_host nor base_url.")
                 model = make(entry)
                 return Used(model, use(model), tuple(f"{was}: {why}" for was, why in failed.items()))
             except (*_DOWN, ModelNotConfigured) as error:

@@ -16,8 +16,8 @@ _REMOTE = {
 _FALLBACKS = {"minimax": "builtin_moments", "qwen3_omni": "minimax", "qwen3_vl_fp8": "minimax"}
 
 DEFAULTS: dict[str, ModelEntry] = {
-    "builtin_speech": ModelEntry(key="builtin_speech", kind="speech"),
-    "builtin_moments": ModelEntry(key="builtin_moments", kind="chat"),
+    "builtin_speech": ModelEntry.parse("builtin_speech", {"kind": "speech"}),
+    "builtin_moments": ModelEntry.parse("builtin_moments", {"kind": "chat"}),
     **{key: ModelEntry.parse(key, fields | {"fallback": _FALLBACKS.get(key, "")}) for key, fields in _REMOTE.items()},
 }
 """By key. `parakeet` has no fallback: a poor transcript would spoil all that comes after it."""

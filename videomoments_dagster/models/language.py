@@ -66,7 +66,7 @@ class LanguageModel:
             if on_progress:
                 on_progress((done + 1) / len(plan.windows))
         answers = [exchange.answer for exchange in exchanges]
-        return Found(generation.derive(transcript, options, plan, answers), tuple(exchanges))
+        return Found(generation.derive(transcript, options, plan, answers), tuple(exchanges), self.budget)
 
     def refine(
         self,

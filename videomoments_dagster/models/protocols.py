@@ -1,10 +1,10 @@
 """The four roles a model can play. Builtin and remote models implement the same small protocols."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from videomoments_dagster.moments.exchange import Exchange
 from videomoments_dagster.moments.moment import FindOptions, FindResult, FoundMoment, Prompt, Refinement, Score, Span
@@ -32,10 +32,12 @@ class Transcription:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a finder found, and the exchanges it was derived from (none for a builtin one)."""
+    """What a finder found, the exchanges it was derived from (none for a builtin one), and what else it took to derive
+    it: see moments/replay.py."""
 
     result: FindResult
     exchanges: tuple[Exchange, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,10 @@ class MomentFinder(Protocol):
 
 
 class MomentRefiner(Protocol):
+    """`times_trusted`: times it gives by itself, not by a candidate's id, may move a boundary."""
+
     key: str
+    times_trusted: bool
     sampling: Sampling
     refinement_prompt: Prompt
     watches_video: bool
@@ -116,3 +121,7 @@ class MomentScorer(Protocol):
     scoring_prompt: Prompt
 
     def score(self, moments: Sequence[FoundMoment], transcript: Transcript) -> Scored: ...
+
+
+class ChatModel(MomentFinder, MomentRefiner, MomentScorer, Protocol):
+    """One that answers in words plays all three roles."""

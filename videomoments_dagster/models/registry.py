@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import redis
 
-from videomoments_dagster.errors import InvalidConfig, NotFound
+from videomoments_dagster.errors import InvalidConfig, NotFound, ServiceUnavailable
 from videomoments_dagster.models.defaults import DEFAULTS
 from videomoments_dagster.models.entry import BUILTIN_PREFIX, ModelEntry
 from videomoments_dagster.redis_connection import reaching
@@ -41,10 +41,16 @@ class Verdict:
 
 
 class ModelRegistry:
-    """Entries by key. Every method raises ServiceUnavailable when Redis does not answer."""
+    """Entries by key; without Redis the code's own, for reading. Methods raise ServiceUnavailable when Redis is away."""
 
-    def __init__(self, redis: "redis.Redis", settings: Settings) -> None:
-        self._redis, self._settings = redis, settings
+    def __init__(self, client: "redis.Redis | None", settings: Settings) -> None:
+        self._client, self._settings = client, settings
+
+    @property
+    def _redis(self) -> "redis.Redis":
+        if self._client is None:
+            raise ServiceUnavailable("The model registry is in Redis, and no platform runs here.")
+        return self._client
 
     def seed(self) -> None:
         """Write the defaults when the registry is empty. Safe to repeat; an edited registry is left as it is."""
@@ -63,7 +69,8 @@ class ModelRegistry:
         """Every entry as it is used, sorted by key. One whose hash was broken by hand is the default, or left out."""
         self.seed()
         with reaching(self._redis):
-            keys = sorted(set(self._redis.smembers(KEYS)) | set(DEFAULTS))  # pyright: ignore[reportArgumentType]
+            stored_keys: Any = self._redis.smembers(KEYS)
+            keys: list[str] = sorted({*stored_keys, *DEFAULTS})
             pipe = self._redis.pipeline()
             for key in keys:
                 pipe.hgetall(_name(key))
@@ -79,11 +86,11 @@ class ModelRegistry:
 
     def get(self, key: str) -> ModelEntry:
         """The entry as it is used. Raises NotFound, and InvalidConfig when its hash was broken by hand."""
-        if key.startswith(BUILTIN_PREFIX) and key in DEFAULTS:
-            return DEFAULTS[key]
+        if (key.startswith(BUILTIN_PREFIX) and key in DEFAULTS) or self._client is None:
+            return self._effective(key, {})
         with reaching(self._redis):
-            fields = self._redis.hgetall(_name(key))
-        return self._effective(key, fields)  # pyright: ignore[reportArgumentType]
+            fields: Any = self._redis.hgetall(_name(key))
+        return self._effective(key, fields)
 
     def change(self, key: str, fields: Mapping[str, Any]) -> ModelEntry:
         """Set `fields` of an entry, or make a new one. Raises InvalidConfig naming the field, and changes nothing."""
@@ -96,7 +103,7 @@ class ModelRegistry:
             while True:
                 with self._redis.pipeline() as pipe:
                     pipe.watch(_name(key), KEYS)
-                    old: dict[str, str] = pipe.hgetall(_name(key))  # pyright: ignore[reportAssignmentType]
+                    old: Any = pipe.hgetall(_name(key))
                     entry = ModelEntry.parse(key, {**_default_fields(key), **old, **fields})
                     if entry.fallback and entry.fallback not in DEFAULTS and not pipe.sismember(KEYS, entry.fallback):
                         raise InvalidConfig(f"Model {key!r}: fallback: there is no model {entry.fallback!r}.")
@@ -137,11 +144,11 @@ class ModelRegistry:
     def verdict(self, entry: ModelEntry) -> Verdict | None:
         """What the clock check last found for this very entry; None when it was never checked, or changed since."""
         with reaching(self._redis):
-            text = self._redis.get(_verdict_name(entry.key))
+            text: Any = self._redis.get(_verdict_name(entry.key))
         if not text:
             return None
         try:
-            verdict = Verdict(**json.loads(text))  # pyright: ignore[reportArgumentType]
+            verdict = Verdict(**json.loads(text))
         except (ValueError, TypeError):
             return None
         return verdict if verdict.fingerprint == entry.fingerprint else None
@@ -172,7 +179,7 @@ def _default_fields(key: str) -> dict[str, Any]:
     return default.model_dump(exclude={"key"}) if default else {}
 
 
-def _texts(entry: ModelEntry) -> dict[str, str]:
+def _texts(entry: ModelEntry) -> dict[Any, Any]:
     """Every field as the hash holds it. Booleans are true and false; what is unset is the empty text."""
     values = entry.model_dump(exclude={"key"})
     return {

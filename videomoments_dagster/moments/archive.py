@@ -48,7 +48,9 @@ class Archive:
         try:
             value = json.loads(gzip.decompress(data))
             if value["version"] != _VERSION:
-                raise InvalidInput(f"The stored answers have version {value['version']}, this program reads {_VERSION}.")
+                raise InvalidInput(
+                    f"The stored answers have version {value['version']}, this program reads {_VERSION}."
+                )
             return cls(
                 asset=value["asset"],
                 model=value["model"],

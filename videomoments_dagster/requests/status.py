@@ -95,6 +95,11 @@ class LiveStatus:
     def run_started(self, video: str, run_id: str) -> None:
         self._set(video, {"status": "running", "run_id": run_id, "started_at": _now()})
 
+    def skip(self, video: str, stages: Iterable[Stage]) -> None:
+        """Stages that this run leaves out."""
+        if fields := {f"{stage}_status": "skipped" for stage in stages}:
+            self._set(video, fields)
+
     def stage_started(self, video: str, stage: Stage) -> None:
         fields: dict[Any, Any] = {f"{stage}_status": "running", f"{stage}_started_at": _now(), f"{stage}_progress": "0"}
         with reaching(self._redis), self._redis.pipeline() as batch:

@@ -38,9 +38,16 @@ def upload(video: str, request: str) -> str:
     return f"uploads/{video}/{request}"
 
 
+def shared(name: str) -> str:
+    """A file that belongs to no video, such as the clip that checks models' clocks."""
+    return f"shared/{name}"
+
+
 def prefixes(video: str) -> tuple[str, ...]:
     """Every prefix under which a video has objects."""
-    return tuple(f"{room}/{video}/" for room in ("videos", "audio", "keyframes", "clips", "thumbnails", "answers", "uploads"))
+    return tuple(
+        f"{room}/{video}/" for room in ("videos", "audio", "keyframes", "clips", "thumbnails", "answers", "uploads")
+    )
 
 
 def check_object_name(name: str) -> str:

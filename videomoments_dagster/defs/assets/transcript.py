@@ -9,7 +9,6 @@ from videomoments_dagster.defs.inputs import Overrides, request_config, require_
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import note, stage
-from videomoments_dagster.models import registry
 from videomoments_dagster.moments.transcript import to_seconds
 from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.storage import names
@@ -25,7 +24,7 @@ _SHOWN_SENTENCES = 12
     owners=["team:speech"],
     retry_policy=policies.TRANSIENT,
     pool=policies.TRANSCRIPTION,
-    code_version="builtin_speech-1",
+    code_version="2",
 )
 def transcript(
     context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides
@@ -35,13 +34,15 @@ def transcript(
     with stage(context, platform, Stage.TRANSCRIPTION) as progress:
         with platform.database.read() as session:
             video = require_video(session, key)
-            model = request_config(session, key, config).speech_model or platform.settings.speech_model
-        recognizer = registry.speech(model)
+            wanted = request_config(session, key, config)
         with (
             temp_directory(platform, "transcript", key) as directory,
             platform.store.local_copy(names.audio(key), directory) as path,
         ):
-            heard = recognizer.transcribe(path, on_progress=progress)
+            used = platform.models.speech(
+                wanted.speech_model, lambda recognizer: recognizer.transcribe(path, on_progress=progress)
+            )
+        recognizer, heard = used.model, used.answer
         said = heard.transcript
         with platform.database.session() as session:
             transcript_queries.replace(
@@ -59,6 +60,7 @@ def transcript(
     return dg.MaterializeResult(
         metadata={
             "model": recognizer.key,
+            **({"instead_of": "; ".join(used.instead_of)} if used.instead_of else {}),
             "number_of_words": len(said.words),
             "number_of_segments": len(said.sentences),
             "processing_seconds": heard.processing_time_seconds,

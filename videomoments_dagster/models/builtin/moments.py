@@ -21,7 +21,7 @@ class BuiltinMoments:
 
     key = "builtin_moments"
     sampling = Sampling()
-    watches_video = False
+    watches_video = times_trusted = False
     refinement_prompt = Prompt(
         _SYSTEM, "Choose the start and the end from the candidates: sentence edges, silences, gaps between words."
     )
