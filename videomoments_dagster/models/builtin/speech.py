@@ -47,9 +47,14 @@ class BuiltinSpeech:
         MediaDamaged when it is not a WAV file or ends early, ModelError for another rate or when the recognizer dies.
         """
         began = time.monotonic()
-        runs = speech_runs(levels(_blocks(audio)))
-        words = _recognize(audio, runs, on_progress or (lambda done: None))
+        runs = sounding_runs(audio)
+        words = recognize(audio, runs, on_progress or (lambda done: None))
         return Transcription(transcript_of(words, runs), round(time.monotonic() - began, 3))
+
+
+def sounding_runs(audio: Path) -> list[Span]:
+    """Where somebody may be speaking, in a 16 kHz mono 16-bit WAV file. Raises what BuiltinSpeech.transcribe raises."""
+    return speech_runs(levels(_blocks(audio)))
 
 
 def _blocks(audio: Path) -> Iterator[NDArray[np.int16]]:
@@ -75,7 +80,7 @@ def _blocks(audio: Path) -> Iterator[NDArray[np.int16]]:
         raise MediaError(f"There is no file {audio}.", hint="Materialize the audio asset again.") from None
 
 
-def _recognize(audio: Path, runs: Sequence[Span], on_progress: Progress) -> list[Word]:
+def recognize(audio: Path, runs: Sequence[Span], on_progress: Progress) -> list[Word]:
     """The words in `runs`, sorted. When one child fails, or the caller is interrupted, the others are stopped."""
     shares = _shares(runs, get_settings().speech_processes)
     reports: SimpleQueue[Future[list[Word]] | tuple[int, float]] = SimpleQueue()
