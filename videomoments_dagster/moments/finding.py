@@ -4,23 +4,18 @@ from videomoments_dagster.moments import boundaries
 from videomoments_dagster.moments.moment import FindOptions, FindResult, FoundMoment
 from videomoments_dagster.moments.scoring import score
 from videomoments_dagster.moments.segmentation import Limits, divide
-from videomoments_dagster.moments.selection import count_limits
+from videomoments_dagster.moments.selection import count_limits, too_little_said
 from videomoments_dagster.moments.sentences import usable_sentences
-from videomoments_dagster.moments.text import tokens
 from videomoments_dagster.moments.titles import titles
 from videomoments_dagster.moments.transcript import Transcript, in_order
-
-_FEWEST_WORDS = 20
 
 
 def find_moments(transcript: Transcript, options: FindOptions) -> FindResult:
     """The talk divided into topics. Raises InvalidTranscript when words or sentences are out of order."""
     transcript = in_order(transcript)
     sentences = usable_sentences(transcript, options.max_length_ms)
-    words = sum(len(tokens(s.text)) for s in sentences)
-    if words < _FEWEST_WORDS:
-        said = f"Too few words ({words}) are said to divide into topics." if words else "No speech was heard."
-        return FindResult((), said)
+    if said_too_little := too_little_said(sentences):
+        return FindResult((), said_too_little)
     typical_ms = boundaries.typical_length_ms(sentences)
     fewest, most = count_limits(options, sum(s.end_ms - s.start_ms for s in sentences), typical_ms)
     looked_for_ms = min(max(typical_ms, options.min_length_ms), options.max_length_ms)

@@ -51,10 +51,14 @@ class FoundMoment:
 
 @dataclass(frozen=True, slots=True)
 class FindResult:
-    """Moments sorted by start, not overlapping. When empty, `reason` says why; that is a result, not a failure."""
+    """Moments sorted by start, not overlapping. When empty, `reason` says why; that is a result, not a failure.
+
+    `notes` are sentences for people: what a model named that was left out or changed, and why.
+    """
 
     moments: tuple[FoundMoment, ...]
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

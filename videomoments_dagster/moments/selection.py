@@ -1,8 +1,21 @@
 """How many moments a talk gets, and whether there is enough speech for any. Counts only; lengths are kept elsewhere."""
 
 import math
+from collections.abc import Sequence
 
 from videomoments_dagster.moments.moment import FindOptions
+from videomoments_dagster.moments.text import tokens
+from videomoments_dagster.moments.transcript import Sentence
+
+_FEWEST_WORDS = 20
+
+
+def too_little_said(sentences: Sequence[Sentence]) -> str:
+    """Why there can be no moments in so little speech; empty when there is enough."""
+    words = sum(len(tokens(s.text)) for s in sentences)
+    if words >= _FEWEST_WORDS:
+        return ""
+    return f"Too few words ({words}) are said to divide into topics." if words else "No speech was heard."
 
 
 def count_limits(options: FindOptions, speech_ms: float, typical_ms: float) -> tuple[int, int]:

@@ -1,0 +1,80 @@
+"""From what a chat model wrote to the JSON it meant: past its thinking, code fences, prose and broken brackets.
+
+What the JSON must hold is for the caller; a value that it does not recognise is passed over.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_THOUGHT = re.compile(r"</(?:think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
+_THINKING = re.compile(r"\s*<(?:think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
+_FENCE = re.compile(r"```[A-Za-z0-9_-]*[ \t]*\n(.*?)```", re.DOTALL)
+_OPENING = re.compile(r"[{\[]")
+_MOST_OPENINGS = 400
+_MOST_REPAIRED_CHARACTERS = 60_000  # repairing takes quadratic time on some rubbish
+_UNFINISHED_NUMBER = re.compile(r"[\d.]+$")
+
+Wanted = Callable[[Any], bool]
+
+
+def read(answer: str, *wanted: Wanted) -> Any:
+    """The JSON value that the answer gives, or None when there is none.
+
+    `wanted` are tests for its shape, the best first. Of several values the last is taken: models that correct
+    themselves do it at the end. Thinking is not an answer, whatever it holds; nor is a number cut off at the end.
+    """
+    text = answer.strip()
+    whole = _strictly(text)
+    if _first_of([whole], wanted) is not None:
+        return whole
+    text = _THOUGHT.split(text)[-1].strip()
+    if _THINKING.match(text):
+        return None  # it never came to an end
+    values = [_strictly(text), *(_strictly(fenced) for fenced in _FENCE.findall(text)), *_values(text)]
+    found = _first_of(values, wanted[:1])
+    if found is None:
+        found = _first_of(_repaired(text, wanted), wanted)
+    return found if found is not None else _first_of(values, wanted)
+
+
+def _first_of(values: list[Any], wanted: tuple[Wanted, ...]) -> Any:
+    return next((value for test in wanted for value in reversed(values) if value is not None and test(value)), None)
+
+
+def _strictly(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _values(text: str) -> Iterator[Any]:
+    """Every complete JSON object and list in the text, none inside another."""
+    decoder = json.JSONDecoder()
+    opening, tried = _OPENING.search(text), 0
+    while opening and tried < _MOST_OPENINGS:
+        tried += 1
+        try:
+            value, end = decoder.raw_decode(text, opening.start())
+            yield value
+        except (ValueError, RecursionError):
+            end = opening.start() + 1
+        opening = _OPENING.search(text, end)
+
+
+def _repaired(text: str, wanted: tuple[Wanted, ...]) -> list[Any]:
+    """What the repair library makes of it, from the first bracket that may begin an object or a list of objects."""
+    import json_repair  # 60 ms to load, and most answers are sound
+
+    begin = re.search(r"[{\[]\s*[{\[\"'\w\]}]", text)
+    if begin is None or ":" not in text:
+        return []
+    broken = _UNFINISHED_NUMBER.sub("", text[begin.start() :][:_MOST_REPAIRED_CHARACTERS].rstrip())
+    try:
+        value: Any = json_repair.loads(broken)
+    except (ValueError, RecursionError):
+        return []
+    several = isinstance(value, list) and not any(test(value) for test in wanted)
+    return list(value) if several else [value]
