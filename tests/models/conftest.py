@@ -1,0 +1,38 @@
+"""A real OpenSSH server and pools of tunnels that are closed in the end."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.models.sshd import Sshd, running_sshd
+from videomoments_dagster.models.tunnels import TunnelPool
+
+StartSshd = Callable[..., Sshd]
+
+
+@pytest.fixture(scope="session")
+def sshd() -> Iterator[Sshd]:
+    """Shared and healthy: take `own_sshd` to kill or freeze one, `start_sshd` for other options."""
+    with running_sshd() as server:
+        yield server
+
+
+@pytest.fixture
+def start_sshd() -> Iterator[StartSshd]:
+    """Starts a server with these lines of sshd_config."""
+    with ExitStack() as stack:
+        yield lambda *options: stack.enter_context(running_sshd(*options))
+
+
+@pytest.fixture
+def own_sshd(start_sshd: StartSshd) -> Sshd:
+    return start_sshd()
+
+
+@pytest.fixture
+def pool() -> Iterator[TunnelPool]:
+    """With a short patience: what does not answer within a second is down."""
+    tunnels = TunnelPool(idle_seconds=60, timeout_seconds=1)
+    yield tunnels
+    tunnels.close()

@@ -1,0 +1,269 @@
+"""One SSH connection, made on demand and made again after a drop, shared by all threads that open channels on it.
+
+Host key, login and forwarding are checked, and each refusal has its name. paramiko is loaded on first use only.
+"""
+
+import contextlib
+import getpass
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from videomoments_dagster.errors import ForwardRefused, LoginRefused, ModelError, ModelUnavailable, TunnelUnavailable
+from videomoments_dagster.models.host_keys import HostKey, KnownHost
+
+if TYPE_CHECKING:
+    import paramiko
+
+T = TypeVar("T")
+
+_CIPHER = "aes128-gcm@openssh.com"
+"""Carries half as much again as paramiko's first choice, aes128-ctr."""
+_KEEPALIVE_SECONDS = 15
+_LOST_AFTER_MS = 45_000
+"""The kernel gives the connection up when the host acknowledges nothing, keep-alives included, for so long."""
+_PROHIBITED = 1
+"""Reason code SSH_OPEN_ADMINISTRATIVELY_PROHIBITED of RFC 4254 section 5.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Where and as whom. `user` "" is this process's user, `key_file` "" the SSH agent's keys."""
+
+    host: str
+    port: int
+    user: str
+    key_file: str
+    known_hosts: Path
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Shared(Generic[T]):
+    """Lets one thread do what several ask for at the same time; all get its result, or its error."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: Future[T] | None = None
+
+    def __call__(self, work: Callable[[], T]) -> T:
+        with self._lock:
+            running, mine = self._running, Future[T]()
+            if running is None:
+                self._running = mine
+        if running is not None:
+            return running.result()
+        try:
+            mine.set_result(work())
+        except BaseException as error:
+            mine.set_exception(error)
+        with self._lock:
+            self._running = None
+        return mine.result()
+
+
+class SshConnection:
+    """`timeout_seconds` bounds each step: connecting, the key exchange, the login, opening a channel."""
+
+    def __init__(self, login: Login, timeout_seconds: float) -> None:
+        self.login = login
+        self.socket: socket.socket | None = None
+        self._timeout = timeout_seconds
+        self._transport: paramiko.Transport | None = None
+        self._connecting = Shared["paramiko.Transport"]()
+        self._closed = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a connection, as far as this side knows."""
+        return self._transport is not None and self._transport.is_active()
+
+    def open_channel(self, host: str, port: int) -> "paramiko.Channel":
+        """A channel to `host`:`port` as the SSH host sees them, connecting anew if the connection is found dead.
+
+        Raises TunnelUnavailable, HostKeyRefused, LoginRefused, ForwardRefused, and ModelUnavailable when the SSH
+        host is well but does not reach `host`:`port`.
+        """
+        import paramiko
+
+        failure: Exception | None = None
+        for last in (False, True):
+            transport = self._connected()
+            begun = time.monotonic()
+            try:
+                return transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=self._timeout)
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                failure = error
+            if not transport.is_active():
+                continue
+            silent = time.monotonic() - begun >= self._timeout
+            if silent and not self._answers(transport):
+                _end(transport)
+            elif silent:
+                raise ModelUnavailable(f"SSH host {self.login} waits in vain for {host}:{port} to accept a connection.")
+            # paramiko keeps one reason for all channels, so it may be another's: what counts for good is asked twice
+            elif last or getattr(failure, "code", _PROHIBITED) != _PROHIBITED:
+                raise self._refusal(failure, f"{host}:{port}")
+        raise TunnelUnavailable(f"SSH host {self.login} does not open a channel to {host}:{port}: {_said(failure)}.")
+
+    def close(self) -> None:
+        """End the connection and its thread. No other is made."""
+        self._closed = True
+        if self._transport is not None:
+            _end(self._transport)
+
+    def _connected(self) -> "paramiko.Transport":
+        if self._closed:
+            raise TunnelUnavailable(f"The connection to SSH host {self.login} was closed.")
+        transport = self._transport
+        return transport if transport is not None and transport.is_active() else self._connecting(self._connect)
+
+    def _connect(self) -> "paramiko.Transport":
+        if self._transport is not None and self._transport.is_active():
+            return self._transport  # made by another thread since we looked
+        import paramiko
+
+        _quieten()
+        known = KnownHost.read(self.login.known_hosts, self.login.host, self.login.port)
+        self.socket = self._dial()
+        transport = paramiko.Transport(self.socket)
+        transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = self._timeout
+        try:
+            _prefer(transport, known)
+            transport.start_client(timeout=self._timeout)
+            if not transport.initial_kex_done:
+                raise TimeoutError(f"no keys were exchanged within {self._timeout:g} s")
+            key = transport.get_remote_server_key()
+            known.check(HostKey(key.get_name(), key.asbytes()))
+            _log_in(transport, self.login)
+            transport.set_keepalive(_KEEPALIVE_SECONDS)
+            if self._closed:
+                raise EOFError("the pool was closed")
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            _end(transport)
+            raise TunnelUnavailable(f"SSH host {self.login} does not let us in: {_said(error)}.") from None
+        except BaseException:
+            _end(transport)
+            raise
+        self._transport = transport
+        return transport
+
+    def _dial(self) -> socket.socket:
+        try:
+            dialled = socket.create_connection((self.login.host, self.login.port), timeout=self._timeout)
+        except OSError as error:
+            raise TunnelUnavailable(f"SSH host {self.login} can't be reached: {_said(error)}.") from None
+        dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each new channel waits for a delayed ACK
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _LOST_AFTER_MS)
+        return dialled
+
+    def _answers(self, transport: "paramiko.Transport") -> bool:
+        """Whether the SSH host itself still speaks. To a session it says yes or no at once, and starts nothing."""
+        import paramiko
+
+        begun = time.monotonic()
+        try:
+            transport.open_channel("session", timeout=self._timeout).close()
+        except (paramiko.SSHException, EOFError, OSError):
+            return transport.is_active() and time.monotonic() - begun < self._timeout
+        return True
+
+    def _refusal(self, error: Exception, remote: str) -> ModelError:
+        if getattr(error, "code", None) == _PROHIBITED:
+            return ForwardRefused(f"SSH host {self.login} does not allow forwarding to {remote}.")
+        return ModelUnavailable(
+            f"SSH host {self.login} can't connect to {remote}: nothing listens there, or it does not know that name."
+        )
+
+
+def _end(transport: "paramiko.Transport") -> None:
+    """Close it with its channels, and wait for its thread, which looks up ten times a second."""
+    transport.close()
+    if transport.is_alive():
+        transport.join(1.0)
+    transport.sock.close()
+
+
+def _prefer(transport: "paramiko.Transport", known: KnownHost) -> None:
+    """The cheapest cipher first, and the kinds of host key that can be checked before others the host also has."""
+    options = transport.get_security_options()
+    options.ciphers = tuple(sorted(options.ciphers, key=lambda name: name != _CIPHER))
+    kinds = {"rsa-sha2" if key.type == "ssh-rsa" else key.type for key in known.keys}
+    options.key_types = tuple(sorted(options.key_types, key=lambda name: not name.startswith(tuple(kinds))))
+
+
+def _log_in(transport: "paramiko.Transport", login: Login) -> None:
+    """By the key file, or by each of the agent's keys in turn. Raises LoginRefused."""
+    import paramiko
+
+    user = login.user or _own_name()
+    keys = [_read_key(Path(login.key_file).expanduser())] if login.key_file else paramiko.Agent().get_keys()
+    if not keys:
+        raise LoginRefused(f"There is no key for SSH host {login}: none is set, and no SSH agent offers one.")
+    for count, key in enumerate(keys):
+        begun = time.monotonic()
+        try:
+            wanted = transport.auth_publickey(user, key)
+        except paramiko.BadAuthenticationType as error:
+            allowed = ", ".join(error.allowed_types)
+            raise LoginRefused(f"SSH host {login} takes no keys from {user}, only {allowed}.") from None
+        except paramiko.AuthenticationException:
+            if time.monotonic() - begun >= (transport.auth_timeout or 0):
+                raise
+            if not transport.is_active() and not count:
+                raise  # dropped before it said no to anything
+            continue
+        except paramiko.SSHException:
+            if not count:
+                raise
+            break  # dropped after so many wrong keys
+        if wanted:
+            raise LoginRefused(f"SSH host {login} wants more than a key from {user}: {', '.join(wanted)}.")
+        return
+    tried = f"the key in {login.key_file}" if login.key_file else f"any of the agent's {len(keys)} keys"
+    raise LoginRefused(f"SSH host {login} does not accept {tried} for user {user}.")
+
+
+def _read_key(file: Path) -> "paramiko.PKey":
+    import paramiko
+    from paramiko.pkey import UnknownKeyType
+
+    try:
+        return paramiko.PKey.from_path(file)
+    except FileNotFoundError:
+        raise LoginRefused(f"The SSH key file {file} does not exist.") from None
+    except OSError as error:
+        raise LoginRefused(f"The SSH key file {file} can't be read: {error.strerror}.") from None
+    except (paramiko.PasswordRequiredException, TypeError):
+        raise LoginRefused(
+            f"The SSH key file {file} has a passphrase.",
+            hint=f"Load it into an SSH agent (`ssh-add {file}`) and unset ssh_key_file, or use a key without one.",
+        ) from None
+    except (paramiko.SSHException, UnknownKeyType, ValueError):
+        raise LoginRefused(f"{file} is not a private SSH key that can be read.") from None
+
+
+def _own_name() -> str:
+    with contextlib.suppress(OSError, KeyError):
+        return getpass.getuser()
+    raise LoginRefused("No SSH user is set, and this process's user has no name.")
+
+
+def _quieten() -> None:
+    """paramiko logs what it raises, with tracebacks. Ours say it once; a level that somebody has set stays."""
+    logger = logging.getLogger("paramiko")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL)
+
+
+def _said(error: BaseException | None) -> str:
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return text.rstrip(".")

@@ -1,0 +1,182 @@
+"""The SSH tunnels of this process: opened on demand, shared by its threads, closed when idle, never by two processes.
+
+`tunnels().open(route)` gives the local address of a remote model and has just seen it answer. See tunnel.py for what
+carries the bytes and ssh.py for the connection.
+"""
+
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from videomoments_dagster.errors import LocalPortTaken, ModelNotConfigured, TunnelUnavailable
+from videomoments_dagster.models.entry import ModelEntry
+from videomoments_dagster.models.ssh import Login, SshConnection
+from videomoments_dagster.models.tunnel import Tunnel
+from videomoments_dagster.settings import Settings, get_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """From a local port (0: any) to `remote_host`:`remote_port` as the SSH host sees them.
+
+    `ssh_user` "" is this process's user, `ssh_key_file` "" the SSH agent's keys; `asked_by` names the model in errors.
+    """
+
+    ssh_host: str
+    ssh_port: int
+    ssh_user: str
+    ssh_key_file: str
+    known_hosts: Path
+    remote_host: str
+    remote_port: int
+    local_port: int = 0
+    asked_by: str = ""
+
+    @classmethod
+    def of(cls, entry: ModelEntry, settings: Settings) -> "Route":
+        """Raises ModelNotConfigured when neither the entry nor the settings name an SSH host."""
+        entry = entry.with_settings(settings)
+        if not entry.ssh_host:
+            raise ModelNotConfigured(f"Model {entry.key!r} has no ssh_host.")
+        return cls(
+            entry.ssh_host,
+            entry.ssh_port,
+            entry.ssh_user,
+            entry.ssh_key_file,
+            settings.ssh_known_hosts,
+            entry.remote_host,
+            entry.remote_port,
+            entry.local_port,
+            entry.key,
+        )
+
+    @property
+    def login(self) -> Login:
+        return Login(self.ssh_host, self.ssh_port, self.ssh_user, self.ssh_key_file, self.known_hosts)
+
+
+class TunnelPool:
+    """One SSH connection for each login, one listener for each route. Any thread may open; a forked child starts
+    afresh with connections of its own and leaves its parent's alone."""
+
+    def __init__(self, idle_seconds: float = 300.0, timeout_seconds: float = 10.0) -> None:
+        self._idle_seconds = idle_seconds
+        self._timeout_seconds = timeout_seconds
+        self._lock = threading.Lock()
+        self._connections: dict[Login, SshConnection] = {}
+        self._tunnels: dict[Route, Tunnel] = {}
+        self.closed = False
+        _pools.add(self)
+
+    @contextmanager
+    def open(self, route: Route) -> Iterator[tuple[str, int]]:
+        """Host and port of the tunnel's local end, which stays open while this lasts and `idle_seconds` longer.
+
+        The remote end has answered within the last second, so what goes wrong has its name: raises TunnelUnavailable,
+        HostKeyRefused, LoginRefused, ForwardRefused, LocalPortTaken, or ModelUnavailable when the SSH host is well
+        but the model does not accept connections. A drop later on resets what is in flight; the next connection to
+        the same address goes over a new SSH connection.
+        """
+        with ExitStack() as stack:
+            with self._lock:
+                tunnel = self._tunnel(route)
+                stack.enter_context(tunnel.in_use())
+            tunnel.prove()
+            yield tunnel.address
+
+    def close(self) -> None:
+        """End all tunnels, their threads and sockets; what is in flight is reset. Takes two seconds at most."""
+        with self._lock:
+            self.closed = True
+            tunnels, connections = list(self._tunnels.values()), list(self._connections.values())
+            self._tunnels.clear()
+            self._connections.clear()
+        for connection in connections:
+            connection.close()
+        for tunnel in tunnels:
+            tunnel.close()
+
+    def _tunnel(self, route: Route) -> Tunnel:
+        """You hold the lock."""
+        if self.closed:
+            raise TunnelUnavailable(f"The tunnels of this process are closed: {route.asked_by!r} came too late.")
+        key = replace(route, asked_by="")
+        if tunnel := self._tunnels.get(key):
+            return tunnel
+        for other in self._tunnels.values():
+            if other.address[1] == route.local_port:
+                raise LocalPortTaken(
+                    f"Model {route.asked_by!r} wants local port {route.local_port} for its tunnel, "
+                    f"but that of model {other.asked_by!r} has it."
+                )
+        connection = self._connections.get(route.login) or SshConnection(route.login, self._timeout_seconds)
+        remote = (route.remote_host, route.remote_port)
+        tunnel = Tunnel(connection, remote, route.local_port, route.asked_by, self._idle_seconds, self._forget)
+        self._connections[route.login] = connection
+        self._tunnels[key] = tunnel
+        return tunnel
+
+    def _forget(self, idle: Tunnel) -> bool:
+        """Let go of a tunnel unless it was taken up again just now; with the last one goes its connection."""
+        with self._lock:
+            key = next((key for key, tunnel in self._tunnels.items() if tunnel is idle), None)
+            if key is None or not idle.is_idle:
+                return False
+            del self._tunnels[key]
+            last = all(tunnel.connection is not idle.connection for tunnel in self._tunnels.values())
+            if last:
+                del self._connections[key.login]
+        if last:
+            idle.connection.close()
+        return True
+
+    def _start_afresh(self) -> None:
+        """In a forked child: the threads are gone and any lock may be held, so nothing of the parent's is touched but
+        this process's copies of its sockets."""
+        _abandoned.append((self._tunnels, self._connections))
+        for tunnel in self._tunnels.values():
+            for each in tunnel.sockets():
+                each.close()
+        for connection in self._connections.values():
+            if connection.socket is not None:
+                connection.socket.close()
+        self._lock = threading.Lock()
+        self._tunnels, self._connections = {}, {}
+
+
+def tunnels() -> TunnelPool:
+    """The pool of this process."""
+    global _pool
+    with _pool_lock:
+        if _pool is None or _pool.closed:
+            _pool = TunnelPool(get_settings().tunnel_idle_seconds)
+        return _pool
+
+
+_pools: "weakref.WeakSet[TunnelPool]" = weakref.WeakSet()
+_abandoned: list[Any] = []
+"""What a fork left behind. It is kept, because collecting it would take locks that nobody will release."""
+_pool: TunnelPool | None = None
+_pool_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _pool_lock
+    _pool_lock = threading.Lock()
+    for pool in list(_pools):
+        pool._start_afresh()
+
+
+def _at_exit() -> None:
+    for pool in list(_pools):
+        pool.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
