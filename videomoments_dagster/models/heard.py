@@ -24,11 +24,10 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,6})?")
 _Timed = tuple[str, int, int]
 
 
-def transcript_in(answer: Any, duration_ms: int) -> Transcript:
-    """The transcript in `{transcription, word_timestamps, segment_timestamps}`, or in Whisper's names for them.
+def given_in(answer: Any, duration_ms: int | None = None) -> Transcript:
+    """What the answer gives, in its own order. None for `duration_ms`: with any times, for those who judge them.
 
-    Times up to half a second outside the audio are clipped to it. Sentences that are missing, or leave words out, are
-    made from the words. Raises ModelAnswerInvalid saying which word or segment is wrong.
+    Raises ModelAnswerInvalid when there is no transcript in it, or a time can't be read.
     """
     if not isinstance(answer, dict):
         raise ModelAnswerInvalid("The answer is no JSON object.")
@@ -39,21 +38,32 @@ def transcript_in(answer: Any, duration_ms: int) -> Transcript:
     given = [Sentence(*timed) for timed in _timed("Segment", answer, _SEGMENTS, ("segment", "text"), duration_ms)]
     if not words and not given and str(_first(answer, _TEXTS) or "").strip():
         raise ModelAnswerInvalid("The answer has text, but no times.")
-    if len(words) > _MOST_WORDS_A_SECOND * max(1.0, duration_ms / 1000):
-        raise ModelAnswerInvalid(f"{len(words)} words in {duration_ms / 1000:.1f} s are more than anyone can say.")
     language = str(answer.get("language") or "")
-    language = language.lower() if _LANGUAGE.fullmatch(language) else "en"
+    return Transcript(tuple(words), tuple(given), language.lower() if _LANGUAGE.fullmatch(language) else "en")
+
+
+def transcript_in(answer: Any, duration_ms: int) -> Transcript:
+    """The transcript in `{transcription, word_timestamps, segment_timestamps}`, or in Whisper's names for them.
+
+    Times up to half a second outside the audio are clipped to it. Sentences that are missing, or leave words out, are
+    made from the words. Raises ModelAnswerInvalid saying which word or segment is wrong.
+    """
+    given = given_in(answer, duration_ms)
+    if len(given.words) > _MOST_WORDS_A_SECOND * max(1.0, duration_ms / 1000):
+        raise ModelAnswerInvalid(
+            f"{len(given.words)} words in {duration_ms / 1000:.1f} s are more than anyone can say."
+        )
     try:
-        ordered = in_order(Transcript(tuple(words), tuple(given), language))
+        ordered = in_order(given)
     except InvalidTranscript as error:
         raise ModelAnswerInvalid(error.message) from None
     if ordered.words and not _cover(ordered.sentences, ordered.words):
-        return Transcript(ordered.words, tuple(_sentences(ordered.words)), language)
+        return Transcript(ordered.words, tuple(_sentences(ordered.words)), ordered.language)
     return ordered
 
 
 def _timed(
-    kind: str, answer: dict[str, Any], names: Sequence[str], text_names: Sequence[str], duration_ms: int
+    kind: str, answer: dict[str, Any], names: Sequence[str], text_names: Sequence[str], duration_ms: int | None
 ) -> list[_Timed]:
     """(text, start_ms, end_ms) of each row that has text."""
     rows = _first(answer, names)
@@ -67,7 +77,8 @@ def _timed(
         about = f"{kind} {number} ({text[:40]!r})"
         start_ms, end_ms = _ms(row.get("start"), about), _ms(row.get("end"), about)
         if text:
-            found.append((text, *_inside(start_ms, end_ms, duration_ms, about)))
+            times = (start_ms, end_ms) if duration_ms is None else _inside(start_ms, end_ms, duration_ms, about)
+            found.append((text, *times))
     return found
 
 
