@@ -114,8 +114,26 @@ def start(
             raise StageInputMissing(f"Video {video!r} has no transcript yet.")
         if row and pipeline_type is PipelineType.CLIPS_ONLY and not moments.of_video(session, row.id):
             raise StageInputMissing(f"Video {video!r} has no moments to cut.")
+        if row and pipeline_type is PipelineType.REFINEMENT_ONLY and not moments.of_video(session, row.id):
+            raise StageInputMissing(f"Video {video!r} has no moments to refine.")
         request = _create(session, services, video, None, pipeline_type, config, idempotency_key)
     return _hand_over(services, request)
+
+
+def refine(
+    services: Services, video: str, moment: str, config: PipelineConfig, idempotency_key: str | None
+) -> Submission:
+    """Refine one moment alone, with what the newest request asked for where `config` is silent. Raises NotFound,
+    PipelineActive."""
+    with services.database.read() as session:
+        row = videos.require(session, video)
+        view = moments.view(session, moment)
+        if view is None or view.video_id != row.id:
+            raise NotFound(f"Video {video!r} has no moment {moment!r}.")
+        newest = requests.newest(session, video)
+    known = newest.config if newest else {}
+    wanted = PipelineConfig.parse({**known, **config.as_json(), "moment": view.parent_identifier or view.identifier})
+    return start(services, video, PipelineType.REFINEMENT_ONLY, wanted, idempotency_key)
 
 
 def _claim(session: Session, wanted: str | None, derived: str, source_url: str) -> str:

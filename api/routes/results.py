@@ -1,18 +1,23 @@
 """What the pipeline made of a video: its transcript, moments and clips."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import RedirectResponse
 
-from api.parameters import MomentId, VideoId
+from api import submission
+from api.parameters import IdempotencyKey, MomentId, VideoId
 from api.problems import described
 from api.schemas.base import SignedUrl
+from api.schemas.pipeline import RefineMoment, Started
 from api.schemas.results import Clip, Moment, Transcript, clip, moment, transcript
 from api.services import Here
 from db.queries import clips, moments, transcripts, videos
 from db.queries.clips import ClipView
 from videomoments_dagster.errors import NotFound
+from videomoments_dagster.requests.config import PipelineConfig
+from videomoments_dagster.requests.stages import PipelineType
+from videomoments_dagster.storage import names
 
 router = APIRouter()
 
@@ -39,6 +44,54 @@ def list_moments(
     with here.database.session() as session:
         found = moments.of_video(session, videos.require(session, video).id, refined=refined)
     return [moment(each, here) for each in found]
+
+
+@router.post(
+    "/api/videos/{video}/moments/{moment}/refine",
+    summary="Refine one moment",
+    tags=["Moments"],
+    status_code=202,
+    responses=described(404, 409),
+)
+def refine_moment(
+    video: VideoId,
+    moment: MomentId,
+    here: Here,
+    body: RefineMoment | None = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Started:
+    """Its boundaries anew, and its score; the others stay as they are. A refined moment stands for its parent. 409
+    while a request is active."""
+    config = body.config if body else PipelineConfig.parse({})
+    started = submission.refine(here, video, moment, config, idempotency_key)
+    return Started(
+        video_id=video,
+        request_id=started.request_id or "",
+        pipeline_type=PipelineType.REFINEMENT_ONLY,
+        status_url=f"/api/pipeline/{video}/status",
+    )
+
+
+@router.get(
+    "/api/videos/{video}/answers/{asset}",
+    summary="Download a model's raw answers",
+    tags=["Moments"],
+    status_code=302,
+    response_class=RedirectResponse,
+    responses=described(404),
+)
+def get_answers(
+    video: VideoId,
+    asset: Annotated[Literal["moments", "refined_moments", "scores"], Path(description="The asset derived from them")],
+    here: Here,
+) -> RedirectResponse:
+    """Redirects to a signed URL of gzip'd JSON: every question, its answer, and what it took to derive the rows."""
+    with here.database.session() as session:
+        videos.require(session, video)
+    name = names.answers(video, asset)
+    if here.store.stat(name) is None:
+        raise NotFound(f"No answers are kept for {asset} of video {video!r}.", hint="The pipeline keeps them.")
+    return RedirectResponse(here.store.signed_url(name), status_code=302)
 
 
 @router.get("/api/videos/{video}/clips", summary="List clips", tags=["Clips"], responses=described(404))

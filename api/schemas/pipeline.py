@@ -45,6 +45,14 @@ class StartPipeline(Input):
     config: PipelineConfig = PipelineConfig.model_validate({})
 
 
+class RefineMoment(Input):
+    """What to do otherwise than the newest request of the video said."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"config": {"refinement_model": "qwen3_vl_fp8"}}})
+
+    config: PipelineConfig = PipelineConfig.model_validate({})
+
+
 class Started(Output):
     model_config = ConfigDict(
         json_schema_extra={

@@ -29,6 +29,7 @@ __all__ = [
 _PARENT = aliased(Moment, name="parent")
 _MOMENT_COLUMNS = (
     Moment.id,
+    Moment.video_id,
     Moment.identifier,
     Moment.title,
     Moment.start_time,
@@ -63,6 +64,7 @@ class MomentView:
     """A moment with the clip it plays from: its own, or its parent's when it is refined. Times are seconds."""
 
     id: int
+    video_id: int
     identifier: str
     title: str
     start_time: float

@@ -5,10 +5,12 @@ from typing import Any
 import dagster as dg
 
 from videomoments_dagster.defs import metadata
+from videomoments_dagster.defs.inputs import temp_directory
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.models.catalog import Used
 from videomoments_dagster.models.protocols import Sampling
 from videomoments_dagster.moments.archive import Archive
+from videomoments_dagster.moments.replay import with_earlier
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.storage import names
 
@@ -17,9 +19,14 @@ def sampling_of(wanted: PipelineConfig) -> Sampling:
     return Sampling(**wanted.sampling)  # pyright: ignore[reportArgumentType]  # the same names and types
 
 
-def keep(platform: PlatformResource, video: str, archive: Archive) -> None:
-    """Store the archive before the rows that are derived from it, so that rows never lack their answers."""
-    platform.store.put_bytes(names.answers(video, archive.asset), archive.encode(), "application/gzip")
+def keep(platform: PlatformResource, video: str, archive: Archive, *, alone: bool = False) -> None:
+    """Store the archive before the rows that are derived from it, so that rows never lack their answers. With `alone`
+    it is about one moment, and what is kept of the others stays."""
+    name, store = names.answers(video, archive.asset), platform.store
+    if alone and store.stat(name):
+        with temp_directory(platform, "answers", video) as directory, store.local_copy(name, directory) as path:
+            archive = with_earlier(archive, Archive.decode(path.read_bytes()))
+    store.put_bytes(name, archive.encode(), "application/gzip")
 
 
 def shown(platform: PlatformResource, video: str, archive: Archive, used: "Used[Any, Any]") -> dict[str, Any]:

@@ -100,6 +100,7 @@ class LanguageModel:
 
     def score(self, moments: Sequence[FoundMoment], transcript: Transcript) -> Scored:
         exchanges: list[Exchange] = []
+        asked: list[tuple[int, ...]] = []
         found: dict[int, Score] = {}
         budget = self.budget["context_tokens"] - self.budget["max_tokens"]
         for batch in judging.questions(moments, transcript, budget_tokens=budget):
@@ -111,8 +112,10 @@ class LanguageModel:
                 lambda answer, numbers=batch.numbers: bool(judging.scores(answer, numbers)),
             )
             exchanges.append(exchange)
+            asked.append(tuple(batch.numbers))
             found |= judging.scores(exchange.answer, batch.numbers)
-        return Scored(tuple(found.get(number) for number in range(1, len(moments) + 1)), tuple(exchanges))
+        scores = tuple(found.get(number) for number in range(1, len(moments) + 1))
+        return Scored(scores, tuple(exchanges), tuple(asked))
 
     def _ask(
         self,

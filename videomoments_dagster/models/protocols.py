@@ -50,10 +50,12 @@ class Refined:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A score for each moment in order, None where the model gave none; and the exchanges."""
+    """A score for each moment in order, None where the model gave none; the exchanges, and which of the moments
+    (1, 2, ...) each of them was about."""
 
     scores: tuple[Score | None, ...]
     exchanges: tuple[Exchange, ...] = ()
+    numbers: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def refined_moments(
         archive = Archive(
             "refined_moments", used.model.key, find_options(wanted), digest(said), refining.exchanges, refining.inputs
         )
-        answers.keep(platform, key, archive)
+        answers.keep(platform, key, archive, alone=wanted.moment is not None)
         with platform.database.session() as session:
             replaced = moment_queries.replace_refined(
                 session,

@@ -57,9 +57,13 @@ def scores(context: dg.AssetExecutionContext, platform: PlatformResource, config
             find_options(wanted),
             digest(said),
             used.answer.exchanges,
-            inputs={"moments": [m.identifier for m in found]},
+            inputs={
+                "moments": [
+                    {str(number): found[number - 1].identifier for number in numbers} for numbers in used.answer.numbers
+                ]
+            },
         )
-        answers.keep(platform, key, archive)
+        answers.keep(platform, key, archive, alone=wanted.moment is not None)
         scored = {m.identifier: score for m, score in zip(found, used.answer.scores, strict=True) if score}
         missing = [(m, moment) for m, moment in zip(found, given, strict=True) if m.identifier not in scored]
         stand_in = builtin_moments()
