@@ -44,6 +44,7 @@ Take "keep" instead of an id where it should stay as it is or where you are not 
 CHOICE_SCHEMA = closed_object({name: {"type": "string"} for name in ("start", "end", "reason")})
 """For `response_format`: the answer to a refinement prompt."""
 
+_PLACEHOLDER = re.compile(r"\{(?:title|places|start|end)\}")
 _ID = re.compile(r"\W*([se]\d{1,3})\b", re.IGNORECASE)
 _KEEP = frozenset({"", "keep", "unsure", "unchanged", "same", "none", "null", "stay", "current", "present"})
 _START = ("start", "start_id", "begin", "from", "first")
@@ -62,11 +63,13 @@ def question(moment: FoundMoment, clip: Span, starts: Sequence[Candidate], ends:
         "Places to end:",
         *(_line(c, clip) for c in ends),
     ]
-    user = REFINEMENT_PROMPT.user.replace(
-        "{title}", f" It is called: {as_speech(moment.title)}" if moment.title else ""
-    )
-    user = user.replace("{start}", _within(moment.start_ms, clip)).replace("{end}", _within(moment.end_ms, clip))
-    return user.replace("{places}", fenced(lines))
+    filled = {
+        "{title}": f" It is called: {as_speech(moment.title)}" if moment.title else "",
+        "{places}": fenced(lines),
+        "{start}": _within(moment.start_ms, clip),
+        "{end}": _within(moment.end_ms, clip),
+    }
+    return _PLACEHOLDER.sub(lambda found: filled[found.group()], REFINEMENT_PROMPT.user)
 
 
 def choose(

@@ -113,7 +113,10 @@ def _line(position: int, sentence: Sentence, most_tokens: int) -> str:
 def _moments(
     chosen: Sequence[Claim], sentences: Sequence[Sentence], at: merging.Edges, transcript: Transcript
 ) -> tuple[FoundMoment, ...]:
-    own_titles = titles([[s.text for s in sentences[c.first : c.last]] for c in chosen])
+    titled = all(claim.title for claim in chosen)
+    own_titles = (
+        [""] * len(chosen) if titled else titles([[s.text for s in sentences[c.first : c.last]] for c in chosen])
+    )
     moments: list[FoundMoment] = []
     for claim, own_title in zip(chosen, own_titles, strict=True):
         start_ms, end_ms = at.starts_ms[claim.first], at.ends_ms[claim.last - 1]

@@ -17,6 +17,8 @@ _RULE = re.compile(r"[=\-_#*~`]{3,}")
 
 def one_line(text: str) -> str:
     """Without control, format and surrogate characters, and with single spaces."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())
     kept = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
     return " ".join("".join(c for c in kept if unicodedata.category(c) not in ("Cf", "Cs", "Co")).split())
 

@@ -3,6 +3,7 @@
 Also here: how many tokens a text takes, estimated on the safe side, and shortening a text to fit.
 """
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from videomoments_dagster.moments.transcript import Sentence
 
 LONGEST_MS = 2_400_000  # 40 minutes: models lose what stands in the middle of long contexts (Liu et al. 2023)
 _LAST_MAY_EXCEED = 1.25
-_LATIN_END = 0x250
+_WHOLE_TOKENS = re.compile(r"[\d\u0250-\U0010ffff]")
 _LATIN_CHARACTERS_A_TOKEN = 3
 
 
@@ -30,7 +31,7 @@ def estimate_tokens(text: str) -> int:
     Assumed: English takes about 4 characters a token in vocabularies of 100k and more, so Latin script is counted at
     3, digits (single tokens in some) and all other scripts at 1.
     """
-    whole = sum(1 for c in text if c.isdigit() or ord(c) >= _LATIN_END)
+    whole = len(_WHOLE_TOKENS.findall(text))
     return whole - (whole - len(text)) // _LATIN_CHARACTERS_A_TOKEN
 
 
