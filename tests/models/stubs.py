@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import socket
+import ssl
 import tempfile
 import threading
 from collections import deque
@@ -16,6 +17,11 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
+
+from videomoments_dagster.models.entry import ModelEntry
+from videomoments_dagster.models.retries import Retries
+from videomoments_dagster.models.server import ModelServer
+from videomoments_dagster.settings import get_settings
 
 _BLOCK_BYTES = 1024 * 1024
 
@@ -32,10 +38,9 @@ class Reply:
     def send(self, body: bytes | None = None, status: int | None = None, **headers: str) -> None:
         content = self.body if body is None else body
         self.handler.send_response(status or self.status)
-        for name, value in (
-            {"Content-Type": "application/json", "Content-Length": str(len(content))} | headers
-        ).items():
-            self.handler.send_header(name.replace("_", "-"), value)
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(content))} | given).items():
+            self.handler.send_header(name, value)
         self.handler.end_headers()
         self.handler.wfile.write(content)
 
@@ -135,15 +140,20 @@ def huge(size_bytes: int) -> Fault:
 class StubServer:
     """A threaded HTTP/1.1 server with kept connections. `connections` counts those that were opened."""
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+    kind = "chat"
+
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.connections = 0
         self.closing = threading.Event()
         self._script: deque[Fault] = deque()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._server = _Server((host, port), self._handler())
+        self._server = _Server(("127.0.0.1", port), self._handler())
         self.port: int = self._server.server_port
-        self.url = f"http://{host}:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}"
+        if tls:  # the handshake is left to the connection's thread
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+            self.url = f"https://localhost:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Self:
@@ -160,6 +170,14 @@ class StubServer:
         self._server.server_close()
         self._thread.join()
 
+    def entry(self, **fields: Any) -> ModelEntry:
+        """A registry entry that leads here, named `stub` unless `fields` say otherwise."""
+        return ModelEntry.parse(fields.pop("key", "stub"), {"kind": self.kind, "base_url": self.url} | fields)
+
+    def server(self, **fields: Any) -> ModelServer:
+        """A client's server for that entry, which waits 10 ms before it asks again."""
+        return ModelServer(self.entry(**fields), get_settings(), retries=Retries(base_seconds=0.01))
+
     def script(self, *faults: Fault) -> None:
         """The faults of the next requests, one each; added to those that are left."""
         self._script.extend(faults)
@@ -172,7 +190,7 @@ class StubServer:
         status, body = self.respond(handler)
         with self._lock:
             fault = self._script.popleft() if self._script and handler.command == "POST" else well()
-        with suppress(BrokenPipeError, ConnectionResetError):
+        with suppress(ConnectionError):
             fault(Reply(handler, status, body, self.closing))
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -189,7 +207,7 @@ class StubServer:
                     stub._open.add(self.connection)
 
             def handle(self) -> None:
-                with suppress(ConnectionResetError):
+                with suppress(ConnectionError, ssl.SSLError):
                     super().handle()
 
             def finish(self) -> None:
@@ -245,8 +263,9 @@ class ChatStub(StubServer):
         unknown: Sequence[str] = (),
         models: Sequence[str] = ("stub-model",),
         port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(port=port)
+        super().__init__(port, tls)
         self.answer, self.unknown, self.models = answer, set(unknown), list(models)
         self.requests: list[ChatRequest] = []
         self.listings = 0
@@ -293,14 +312,20 @@ class SpeechRequest:
 
 
 class SpeechStub(StubServer):
-    """`/transcribe`. `answer` is given the uploaded file's path, which is gone afterwards, and returns the answer."""
+    """`/transcribe`. `answer` is given the uploaded file's path, which is gone afterwards, and returns the answer.
 
-    def __init__(self, answer: Callable[[Path], dict[str, Any]], *, port: int = 0) -> None:
-        super().__init__(port=port)
-        self.answer = answer
+    It lets an upload wait for `pause_seconds` before it reads it.
+    """
+
+    kind = "speech"
+
+    def __init__(self, answer: Callable[[Path], dict[str, Any]], *, pause_seconds: float = 0.0, port: int = 0) -> None:
+        super().__init__(port)
+        self.answer, self.pause_seconds = answer, pause_seconds
         self.requests: list[SpeechRequest] = []
 
     def respond(self, handler: BaseHTTPRequestHandler) -> tuple[int, bytes]:
+        self.closing.wait(self.pause_seconds)
         boundary = handler.headers["Content-Type"].partition("boundary=")[2].encode()
         left = int(handler.headers["Content-Length"])
         head = b""

@@ -38,7 +38,6 @@ from videomoments_dagster.settings import Settings
 if TYPE_CHECKING:
     from videomoments_dagster.models.tunnels import TunnelPool
 
-_CONNECT_SECONDS = 10.0
 _TRY_LATER = {408, 409, 425, 429}
 _LARGEST_ANSWER_BYTES = 64 * 1024**2
 _LARGEST_EXPLANATION_BYTES = 64 * 1024
@@ -106,17 +105,20 @@ class ModelServer:
         pool: "TunnelPool | None" = None,
         *,
         retries: Retries | None = None,
+        connect_seconds: float = 10.0,
     ) -> None:
         if entry.is_builtin or not entry.is_configured:
             raise ModelNotConfigured(f"The registry does not say where the model {entry.key} is.")
         self.entry, self._settings, self._pool = entry, settings, pool
-        self._retries = retries or Retries()
+        self._retries, self._connect_seconds = retries or Retries(), connect_seconds
         self.dialect = Dialect()
         self._session = open_session()
         self._key = _api_key(entry)
         self._session.auth = self._authorize  # always: or requests looks for passwords in ~/.netrc
         self._session.headers.update({"User-Agent": "VideoMoments", "Accept": "application/json"})
-        self._session.trust_env = not (entry.ssh_host or _is_loopback(entry.base_url))  # proxies can't see loopback
+        if entry.ssh_host or _is_loopback(entry.base_url):  # which proxies can't see
+            self._session.trust_env = False
+            self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
 
     @property
     def where(self) -> str:
@@ -177,7 +179,7 @@ class ModelServer:
                 json=json,
                 data=body,
                 headers={"Content-Type": body.content_type} if body else None,
-                timeout=(min(_CONNECT_SECONDS, silence_seconds), silence_seconds),
+                timeout=(min(self._connect_seconds, silence_seconds), silence_seconds),
                 allow_redirects=False,
                 stream=True,
             ) as response,
@@ -247,7 +249,7 @@ class ModelServer:
                 raise _Failed(silent, silent=True) from None
             if caused_by(error, ConnectionRefusedError):
                 raise _Failed("refuses the connection") from None
-            raise _Failed(f"broke the connection ({type(error).__name__})") from None
+            raise _Failed(f"broke off ({type(error).__name__})") from None
 
 
 def _content(response: requests.Response, largest_bytes: int) -> bytes:
