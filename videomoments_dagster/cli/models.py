@@ -1,7 +1,6 @@
 """`videomoments models`: the model registry, and whether its models answer and their clocks are right."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -117,8 +116,8 @@ def _check(registry: ModelRegistry, entry: ModelEntry) -> dict[str, Any]:
 
     outcome: dict[str, Any] = {"key": entry.key, "passed": False}
     try:
-        with messages().status(f"{entry.key}: asking …"), TemporaryDirectory() as directory:
-            verdict = check_clock(entry, settings, directory=Path(directory), publish=published)
+        with messages().status(f"{entry.key}: asking …"):
+            verdict = check_clock(entry, settings, publish=published)
     except VideoMomentsError as error:
         return outcome | {"told": f"{error.message} {error.hint}".strip(), "error": error.as_dict()}
     registry.record_verdict(entry.key, verdict)

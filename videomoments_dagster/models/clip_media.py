@@ -1,8 +1,12 @@
-"""How a clip is shown to a model: by its signed URL, as its bytes, or as still frames with their times."""
+"""How a clip is shown to a model: by its signed URL, as its bytes, or as still frames with their times.
+
+A URL of this machine's loopback means nothing to a model on another host: it gets the bytes instead.
+"""
 
 import base64
 from collections.abc import Sequence
 from itertools import pairwise
+from urllib.parse import urlsplit
 
 from videomoments_dagster.errors import ModelRefused
 from videomoments_dagster.models.chat import ImageUrl, Media, VideoUrl
@@ -17,8 +21,10 @@ def media_of(shown: ClipSource, entry: ModelEntry, places_ms: Sequence[int]) -> 
     """The parts of a message that show the clip. Frames are taken at `places_ms` (ms of the source video's clock) and
     evenly between. Raises ModelRefused for a clip larger than `max_video_bytes`, and what storage and media raise."""
     if entry.video_transport == "url":
-        return [VideoUrl(shown.url())]
-    if entry.video_transport == "data":
+        url = shown.url()
+        if _is_here(urlsplit(url).hostname) <= _is_here(entry.ssh_host or urlsplit(entry.base_url).hostname):
+            return [VideoUrl(url)]
+    if entry.video_transport != "frames":
         with shown.file() as path:
             size_bytes = path.stat().st_size
             if size_bytes > entry.max_video_bytes:
@@ -54,3 +60,7 @@ def _frame_times(start_ms: int, end_ms: int, places_ms: Sequence[int]) -> list[i
             break
         kept = sorted([*kept, (before + after) // 2])
     return kept
+
+
+def _is_here(host: str | None) -> bool:
+    return host in {"localhost", "::1"} or (host or "").startswith("127.")

@@ -5,6 +5,7 @@ The model chooses among numbered sentences and candidates; nothing it says can b
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from videomoments_dagster.errors import ModelAnswerInvalid
@@ -12,7 +13,7 @@ from videomoments_dagster.models.chat import ChatClient, Media
 from videomoments_dagster.models.clip_media import media_of
 from videomoments_dagster.models.entry import ModelEntry
 from videomoments_dagster.models.protocols import ClipSource, Found, Refined, Sampling, Scored
-from videomoments_dagster.moments import choice, generation, judging
+from videomoments_dagster.moments import choice, generation, judging, prompts
 from videomoments_dagster.moments.candidates import end_candidates, start_candidates
 from videomoments_dagster.moments.exchange import Exchange
 from videomoments_dagster.moments.moment import FindOptions, FoundMoment, Prompt, Refinement, Score, Span
@@ -52,7 +53,7 @@ class LanguageModel:
         }
 
     def generation_prompt(self, options: FindOptions) -> Prompt:
-        return generation.prompt(options)
+        return prompts.generation_prompt(options)
 
     def find(self, transcript: Transcript, options: FindOptions, *, on_progress: Progress | None = None) -> Found:
         """Asks about each window of the transcript. Raises ModelAnswerInvalid when one has no usable answer."""
@@ -60,9 +61,7 @@ class LanguageModel:
         exchanges = []
         for done, window in enumerate(plan.windows):
             about, question = f"window {done + 1} of {len(plan.windows)}", plan.question(window)
-            exchanges.append(
-                self._ask(about, plan.prompt.system, question, generation.ANSWER_SCHEMA, generation.usable)
-            )
+            exchanges.append(self._ask(about, plan.prompt.system, question, prompts.ANSWER_SCHEMA, generation.usable))
             if on_progress:
                 on_progress((done + 1) / len(plan.windows))
         answers = [exchange.answer for exchange in exchanges]
@@ -103,14 +102,11 @@ class LanguageModel:
         asked: list[tuple[int, ...]] = []
         found: dict[int, Score] = {}
         budget = self.budget["context_tokens"] - self.budget["max_tokens"]
-        for batch in judging.questions(moments, transcript, budget_tokens=budget):
-            exchange = self._ask(
-                batch.about,
-                judging.SCORING_PROMPT.system,
-                batch.text,
-                judging.SCORES_SCHEMA,
-                lambda answer, numbers=batch.numbers: bool(judging.scores(answer, numbers)),
-            )
+        for batch in judging.questions(moments, transcript, budget):
+            about = f"moments {batch.numbers[0]} to {batch.numbers[-1]}"
+            system, schema = judging.SCORING_PROMPT.system, judging.SCORES_SCHEMA
+            usable = partial(judging.usable, numbers=batch.numbers)
+            exchange = self._ask(about, system, batch.question, schema, usable)
             exchanges.append(exchange)
             asked.append(tuple(batch.numbers))
             found |= judging.scores(exchange.answer, batch.numbers)
