@@ -20,9 +20,9 @@ def sshd() -> Iterator[Sshd]:
 
 @pytest.fixture
 def start_sshd() -> Iterator[StartSshd]:
-    """Starts a server with these lines of sshd_config."""
+    """Starts a server as `running_sshd` does: with these lines of sshd_config, and with more host keys."""
     with ExitStack() as stack:
-        yield lambda *options: stack.enter_context(running_sshd(*options))
+        yield lambda *options, **more: stack.enter_context(running_sshd(*options, **more))
 
 
 @pytest.fixture

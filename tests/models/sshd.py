@@ -12,11 +12,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from videomoments_dagster.models.tunnels import Route
@@ -25,7 +27,6 @@ UNPACKED = Path(__file__).parent.parent.parent / ".venv" / "openssh"
 HOST = "127.0.0.1"
 _CONFIG = """
 ListenAddress {host}:{port}
-HostKey {directory}/host_key
 AuthorizedKeysFile {directory}/authorized_keys
 PidFile none
 UsePAM no
@@ -40,9 +41,9 @@ LogLevel VERBOSE
 
 class Sshd:
     """Listens at `HOST`:`port` and lets `user` in with `key_file`; `known_hosts` names it. `options` are lines of
-    sshd_config that come first and therefore rule."""
+    sshd_config that come first and therefore rule; `host_keys` are files of others it offers too."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, host_keys: Sequence[Path] = ()) -> None:
         self.directory = directory
         self.port = _free_port()
         self.key_file = directory / "key"
@@ -50,34 +51,41 @@ class Sshd:
         # As root it would want a user and a directory of its own. Not `nobody`: systemd's name service locks that one
         owner = pwd.getpwnam("daemon") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         self.user = owner.pw_name
-        self._as_user = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if os.getuid() == 0 else {}
+        self._run_as = owner.pw_name if os.getuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
         self.public_key = make_key(directory / "host_key")
         (directory / "authorized_keys").write_text(make_key(self.key_file) + "\n")
         self.known_hosts.write_text(f"[{HOST}]:{self.port} {self.public_key}\n")
-        config = _CONFIG.format(host=HOST, port=self.port, directory=directory)
-        (directory / "config").write_text("\n".join(options) + config + _helpers())
+        own = [directory / "host_key"]
+        for number, file in enumerate(host_keys):
+            own.append(directory / f"host_key_{number}")
+            shutil.copy(file, own[-1])
+        lines = [*options, *_CONFIG.format(host=HOST, port=self.port, directory=directory).splitlines(), *_helpers()]
+        lines += [f"HostKey {file}" for file in own]
+        (directory / "config").write_text("\n".join(lines) + "\n")
         directory.chmod(0o755)
-        if os.getuid() == 0:
-            os.chown(directory / "host_key", owner.pw_uid, owner.pw_gid)
+        for file in own if os.getuid() == 0 else ():
+            os.chown(file, owner.pw_uid, owner.pw_gid)
 
     def start(self) -> None:
         """Returns when it accepts connections."""
         program, environment = _program()
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [program, "-D", "-e", "-f", self.directory / "config"],
+            self._process = process = subprocess.Popen(
+                [program, "-D", "-e", "-f", str(self.directory / "config")],
                 env=os.environ | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                **self._as_user,  # pyright: ignore[reportArgumentType]
+                user=self._run_as,
+                group=self._run_as,
+                extra_groups=None if self._run_as is None else [],
             )
         deadline = time.monotonic() + 10
         while True:
             with contextlib.suppress(ConnectionRefusedError), socket.create_connection((HOST, self.port), 1):
                 return
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"sshd did not start: {self.log[-2000:]}")
             time.sleep(0.01)
 
@@ -148,10 +156,10 @@ class Sshd:
 
 
 @contextlib.contextmanager
-def running_sshd(*options: str) -> Iterator[Sshd]:
+def running_sshd(*options: str, host_keys: Sequence[Path] = ()) -> Iterator[Sshd]:
     """A server of one's own, in a directory that its user may read; gone with what it serves in the end."""
     directory = Path(tempfile.mkdtemp(prefix="sshd-"))
-    server = Sshd(directory, *options)
+    server = Sshd(directory, *options, host_keys=host_keys)
     try:
         server.start()
         yield server
@@ -160,9 +168,9 @@ def running_sshd(*options: str) -> Iterator[Sshd]:
         shutil.rmtree(directory)
 
 
-def make_key(file: Path, passphrase: str = "") -> str:
-    """Write an Ed25519 key; returns the public one as it stands in known_hosts and authorized_keys."""
-    key = Ed25519PrivateKey.generate()
+def make_key(file: Path, *, kind: Literal["ed25519", "ecdsa"] = "ed25519", passphrase: str = "") -> str:
+    """Write a private key; returns the public one as it stands in known_hosts and authorized_keys."""
+    key = Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
     encryption = (
         serialization.BestAvailableEncryption(passphrase.encode()) if passphrase else serialization.NoEncryption()
     )
@@ -186,13 +194,13 @@ def _program() -> tuple[str, dict[str, str]]:
     )
 
 
-def _helpers() -> str:
+def _helpers() -> list[str]:
     """From 9.8 on sshd starts other programs; it finds those of an unpacked server only if told."""
     helpers = {"SshdSessionPath": "sshd-session", "SshdAuthPath": "sshd-auth"}
     directory = UNPACKED / "usr" / "lib" / "openssh"
     if not _program()[0].startswith(str(UNPACKED)):
-        return ""
-    return "".join(f"{key} {directory / name}\n" for key, name in helpers.items() if (directory / name).exists())
+        return []
+    return [f"{key} {directory / name}" for key, name in helpers.items() if (directory / name).exists()]
 
 
 def _free_port() -> int:

@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +61,17 @@ class Shared(Generic[T]):
         if running is not None:
             return running.result()
         try:
-            mine.set_result(work())
+            result = work()
         except BaseException as error:
             mine.set_exception(error)
-        with self._lock:
-            self._running = None
-        return mine.result()
+            raise
+        else:
+            mine.set_result(result)
+            return result
+        finally:
+            with self._lock:
+                self._running = None
+            del mine  # its error holds this frame
 
 
 class SshConnection:
@@ -185,7 +190,9 @@ class SshConnection:
 
 
 def _end(transport: "paramiko.Transport") -> None:
-    """Close it with its channels, and wait for its thread, which looks up ten times a second."""
+    """Close it with its channels, and wait for its thread."""
+    with contextlib.suppress(OSError):
+        transport.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread
     transport.close()
     if transport.is_alive():
         transport.join(1.0)
@@ -205,9 +212,22 @@ def _log_in(transport: "paramiko.Transport", login: Login) -> None:
     import paramiko
 
     user = login.user or _own_name()
-    keys = [_read_key(Path(login.key_file).expanduser())] if login.key_file else paramiko.Agent().get_keys()
-    if not keys:
-        raise LoginRefused(f"There is no key for SSH host {login}: none is set, and no SSH agent offers one.")
+    if login.key_file:
+        key = _read_key(Path(login.key_file).expanduser())
+        return _offer(transport, login, user, [key], f"the key in {login.key_file}")
+    with contextlib.closing(paramiko.Agent()) as agent:
+        keys = agent.get_keys()
+        if not keys:
+            raise LoginRefused(f"There is no key for SSH host {login}: none is set, and no SSH agent offers one.")
+        return _offer(transport, login, user, keys, f"any of the agent's {len(keys)} keys")
+
+
+def _offer(
+    transport: "paramiko.Transport", login: Login, user: str, keys: "Sequence[paramiko.PKey]", tried: str
+) -> None:
+    """Returns when the host has accepted one. Raises what paramiko raises when the host is lost before it says no."""
+    import paramiko
+
     for count, key in enumerate(keys):
         begun = time.monotonic()
         try:
@@ -215,20 +235,16 @@ def _log_in(transport: "paramiko.Transport", login: Login) -> None:
         except paramiko.BadAuthenticationType as error:
             allowed = ", ".join(error.allowed_types)
             raise LoginRefused(f"SSH host {login} takes no keys from {user}, only {allowed}.") from None
-        except paramiko.AuthenticationException:
-            if time.monotonic() - begun >= (transport.auth_timeout or 0):
-                raise
-            if not transport.is_active() and not count:
-                raise  # dropped before it said no to anything
-            continue
         except paramiko.SSHException:
-            if not count:
+            silent = time.monotonic() - begun >= (transport.auth_timeout or 0)
+            if silent or (not count and not transport.is_active()):
                 raise
-            break  # dropped after so many wrong keys
+            if not transport.is_active():
+                break  # it hangs up after so many wrong keys
+            continue
         if wanted:
             raise LoginRefused(f"SSH host {login} wants more than a key from {user}: {', '.join(wanted)}.")
         return
-    tried = f"the key in {login.key_file}" if login.key_file else f"any of the agent's {len(keys)} keys"
     raise LoginRefused(f"SSH host {login} does not accept {tried} for user {user}.")
 
 

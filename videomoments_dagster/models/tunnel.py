@@ -75,10 +75,10 @@ class Tunnel:
             self._proving(lambda: self._open_channel().close())
 
     def close(self) -> None:
-        """Stop listening and reset what is still connected. Returns when the threads have ended, after 2 s at most."""
+        """Stop listening and reset what is still connected. Returns when the threads have ended, after 1 s at most."""
         self._woken.close()
         self._stop()
-        deadline = time.monotonic() + 2.0
+        deadline = time.monotonic() + 1.0
         for relay in self._open_relays():
             relay.join(deadline)
         if threading.current_thread() is not self._acceptor:
@@ -95,23 +95,30 @@ class Tunnel:
             if self._wake in ready:
                 break
             if self._listener in ready:
-                with contextlib.suppress(OSError):
-                    self._accept()
+                self._accept()
             for relay in self._open_relays():
                 if relay.is_half_closed and time.monotonic() - relay.moved_at > self._idle_seconds:
                     relay.abort()
             if self.is_idle and self._on_idle(self):
                 self._stop()
                 break
-        self._listener.close()
-        self._wake.close()
+        for each in (self._listener, self._wake, self._woken):
+            each.close()
 
     def _accept(self) -> None:
-        client, _ = self._listener.accept()
+        try:
+            client, _ = self._listener.accept()
+        except OSError:  # out of file descriptors: the connection waits until there are some
+            wait([self._wake], timeout=0.1)
+            return
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         relay = Relay(client, self._open_channel, self._heard, self._relays.discard)
         self._relays.add(relay)
-        relay.start()
+        try:
+            relay.start()
+        except RuntimeError:  # out of threads
+            relay.abort()
+            relay.end()
 
     def _open_channel(self) -> "paramiko.Channel":
         try:
@@ -127,7 +134,10 @@ class Tunnel:
 
     def _idle_at(self) -> float:
         """When the tunnel will be idle if nothing happens until then."""
-        return (time.monotonic() if self._users else self._used_at) + self._idle_seconds
+        used = (
+            time.monotonic() if self._users else max([self._used_at, *(each.moved_at for each in self._open_relays())])
+        )
+        return used + self._idle_seconds
 
     def _open_relays(self) -> list["Relay"]:
         return list(self._relays)
@@ -169,6 +179,10 @@ class Relay:
         if self._channel is not None:
             self._channel.close()
 
+    def end(self) -> None:
+        self.client.close()
+        self._ended(self)
+
     def join(self, deadline: float) -> None:
         """Wait for the threads. One that is stuck in sending to a client that does not read is freed half-way."""
         self._thread.join(max(0.0, (deadline - time.monotonic()) / 2))
@@ -190,8 +204,8 @@ class Relay:
             self._receive(channel)
             sender.join()
             channel.close()
-        self.client.close()
-        self._ended(self)
+        finally:
+            self.end()
 
     def _receive(self, channel: "paramiko.Channel") -> None:
         """From the remote end to the client."""

@@ -91,7 +91,7 @@ class TunnelPool:
             yield tunnel.address
 
     def close(self) -> None:
-        """End all tunnels, their threads and sockets; what is in flight is reset. Takes two seconds at most."""
+        """End all tunnels, their threads and sockets; what is in flight is reset. Takes a second or two at most."""
         with self._lock:
             self.closed = True
             tunnels, connections = list(self._tunnels.values()), list(self._connections.values())
