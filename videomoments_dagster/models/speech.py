@@ -28,8 +28,8 @@ _SUSPICIOUS_MS = 60_000
 _LEAST_SOUNDING_MS = 10_000
 # The builtin recognizer's second opinion. Speech gives it 2.9 words a second (3.1 played backwards: any language
 # will do), music 0 to 0.7.
-_EXCERPT_MS = 20_000
-_PIECE_MS = 5_000
+_EXCERPT_MS = 12_000
+_PIECE_MS = 4_000
 _SPOKEN_WORDS_A_SECOND = 1.0
 
 
