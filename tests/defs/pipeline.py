@@ -1,5 +1,7 @@
 """Runs the real graph in this process, the way a run worker does."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import uuid4
 
 import dagster as dg
@@ -35,12 +37,21 @@ def execute(
     *,
     request_id: str | None = None,
     kind: PipelineType = PipelineType.FULL,
+    selection: Sequence[dg.AssetKey] | None = None,
+    run_config: Mapping[str, Any] | None = None,
 ) -> dg.ExecuteInProcessResult:
     """One run of the pipeline `kind` for `video`. Never raises for a failed run: look at `.success`."""
     instance.add_dynamic_partitions(VIDEOS, [video])
     tags = {REQUEST_TAG: request_id, PIPELINE_TAG: kind.value} if request_id else {}
     job = build_definitions(platform=platform).resolve_job_def(jobs.JOB_OF[kind])
-    return job.execute_in_process(instance=instance, partition_key=video, tags=tags, raise_on_error=False)
+    return job.execute_in_process(
+        instance=instance,
+        partition_key=video,
+        tags=tags,
+        raise_on_error=False,
+        asset_selection=selection,
+        run_config=run_config,
+    )
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> dict[str, object]:

@@ -22,7 +22,8 @@ def media_of(shown: ClipSource, entry: ModelEntry, places_ms: Sequence[int]) -> 
     evenly between. Raises ModelRefused for a clip larger than `max_video_bytes`, and what storage and media raise."""
     if entry.video_transport == "url":
         url = shown.url()
-        if _is_here(urlsplit(url).hostname) <= _is_here(entry.ssh_host or urlsplit(entry.base_url).hostname):
+        model_host = entry.ssh_host or urlsplit(entry.base_url).hostname
+        if _is_here(model_host) or not _is_here(urlsplit(url).hostname):
             return [VideoUrl(url)]
     if entry.video_transport != "frames":
         with shown.file() as path:

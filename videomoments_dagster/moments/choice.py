@@ -72,6 +72,11 @@ def question(moment: FoundMoment, clip: Span, starts: Sequence[Candidate], ends:
     return _PLACEHOLDER.sub(lambda found: filled[found.group()], REFINEMENT_PROMPT.user)
 
 
+def usable(answer: str) -> bool:
+    """Whether the answer names places at all, or keeps what there is; when it doesn't, it is worth asking again."""
+    return replies.read(answer, _is_choice) is not None
+
+
 def choose(
     answer: str | None,
     moment: Span,

@@ -107,6 +107,15 @@ def scores(answer: str, numbers: Collection[int]) -> dict[int, Score]:
     return found
 
 
+def usable(answer: str, numbers: Collection[int]) -> bool:
+    """Whether the answer scores any of these moments."""
+    try:
+        scores(answer, numbers)
+    except ModelAnswerInvalid:
+        return False
+    return True
+
+
 def _is_scores(value: Any) -> bool:
     return isinstance(value, Mapping) and bool(_items(value))
 
