@@ -15,7 +15,7 @@ from videomoments_dagster.models.registry import Verdict
 
 _LEAST_APART_SECONDS = 20.0  # nearer pairs tell more about single errors than about the clock
 _SCALED = 0.005  # from here on "scaled" says more than seconds an hour
-_SMALLEST_WINDOW_SECONDS = 5.0
+_LEAST_WINDOW = 8.0
 _MOST_WINDOWS = 60
 
 
@@ -74,7 +74,8 @@ def fit(pairs: Sequence[Pair]) -> Fit:
 
 def faults(pairs: Sequence[Pair], found: Fit, allowed: Tolerance) -> list[str]:
     """What is wrong with the clock, in words; nothing when it stays within what is `allowed`."""
-    off = sorted(abs(residual) for _, residual in found.residuals if abs(residual) > allowed.residual_seconds)
+    stretch = max(1.0, abs(found.scale))  # errors grow with the times
+    off = [residual for _, residual in found.residuals if abs(residual) > allowed.residual_seconds * stretch]
     if len(off) > allowed.outliers:
         return [_broken(pairs, found, allowed)]
     said = []
@@ -119,7 +120,7 @@ def _window_seconds(shifts: Sequence[float], close_seconds: float) -> float | No
         return None
     for parts in range(1, _MOST_WINDOWS):
         window = min(moved) / parts
-        if window < _SMALLEST_WINDOW_SECONDS:
+        if window < _LEAST_WINDOW * close_seconds:  # nearly anything is a multiple of a short one
             return None
         if all(abs(shift - round(shift / window) * window) <= close_seconds for shift in moved):
             return window

@@ -26,11 +26,11 @@ _PLACES_SECONDS = (3.0, 100.0, 250.0, 420.0, 620.0, 750.0, 800.0)
 _SPEECH_CLIP_SECONDS = 815.0
 _ROOM_TONE = 6.0  # standard deviation in 16-bit steps, about -75 dB: real rooms are never digitally silent
 
-# A face is held for longer than the gap between two frames of a server that samples 32 of them, for uneven times and
-# in no order: a clock that ran on could be answered by subtraction, without any idea of the video's time.
+# A face is held for longer than the gap between two frames of a server that samples 32 of them, and in no order: a
+# clock that ran on could be answered by subtraction. Times are uneven: who only counts the faces is found out.
 _FACES = (
-    ("17:41", 12), ("05:18", 21), ("21:36", 10), ("09:03", 17), ("14:52", 11), ("22:27", 24),
-    ("06:46", 13), ("19:10", 10), ("08:34", 22), ("13:59", 12), ("04:25", 18), ("16:07", 10),
+    ("17:41", 21), ("05:18", 25), ("21:36", 18), ("09:03", 11), ("14:52", 10), ("22:27", 12),
+    ("06:46", 10), ("19:10", 11), ("08:34", 10), ("13:59", 14), ("04:25", 17), ("16:07", 21),
 )  # fmt: skip
 _FRAMES_PER_SECOND = 25  # as the clips of real videos: servers that mistake the frame rate are what is looked for
 _KEYFRAME_FRAMES = 2 * _FRAMES_PER_SECOND
