@@ -154,7 +154,7 @@ class StubServer:
         if tls:  # the handshake is left to the connection's thread
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
             self.url = f"https://localhost:{self.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,), daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -99,6 +99,7 @@ def test_a_format_the_server_refuses_is_given_up_for_a_simpler_one_for_good(
     ("status", "body"),
     [
         (400, "This response_format type is unavailable now"),
+        (400, "Unsupported response_format. Supported: model, messages, temperature, max_tokens"),
         (400, {"error": {"message": "Invalid schema for response_format 'answer'", "param": "response_format"}}),
         (422, {"detail": [{"loc": ["body", "response_format", "type"], "msg": "Input should be 'text'"}]}),
         (400, {"object": "error", "message": "Failed to compile the grammar: unsupported keyword", "code": 400}),
@@ -162,6 +163,7 @@ def test_a_template_without_a_system_role_gets_one_message(stub: ChatStub) -> No
     ("status", "message"),
     [
         (400, "'max_tokens' is too large: 4096. This model's maximum context length is 8192 tokens"),
+        (400, "4096 max_tokens are not supported: the maximum context length is 2048"),
         (400, "temperature must be at most 1"),
         (400, "The video could not be fetched"),
         (404, "The model `x` does not exist: json_schema"),
