@@ -26,7 +26,7 @@ bench: .venv/dev        ## measured ratios against stated baselines
 
 .venv/runtime: requirements/runtime.lock pyproject.toml
 	@scripts/install.sh "$(PYTHON)" runtime
-.venv/dev: requirements/dev.lock pyproject.toml
+.venv/dev: requirements/dev.lock pyproject.toml scripts/sshd.sh
 	@scripts/install.sh "$(PYTHON)" dev
 
 lock:            ## resolve the dependencies anew (needs the network)

@@ -7,9 +7,9 @@ import os
 import platform
 import sys
 
-from benchmarks import growth, latency, run_overhead, workers
+from benchmarks import growth, latency, run_overhead, tunnels, workers
 
-TABLES = {"run_overhead": run_overhead, "latency": latency, "workers": workers, "growth": growth}
+TABLES = {"run_overhead": run_overhead, "latency": latency, "workers": workers, "growth": growth, "tunnels": tunnels}
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(TABLES)

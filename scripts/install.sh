@@ -24,4 +24,4 @@ by_pip() {
 }
 by_uv || { echo "uv did not install the requirements; pip does." >&2; by_pip; }
 touch .venv/runtime
-[ "$kind" = runtime ] || touch .venv/dev
+[ "$kind" = runtime ] || { scripts/sshd.sh; touch .venv/dev; }

@@ -151,6 +151,30 @@ def test_the_next_connection_to_the_same_address_outlives_a_killed_session(
     assert own_sshd.logins == 2
 
 
+def test_drops_under_load_are_resets_and_never_short_answers(own_sshd: Sshd, pool: TunnelPool, echoing: int) -> None:
+    """A write that met the dying connection used to end its thread with a traceback and leave the other end open."""
+    dropped = threading.Event()
+    words = os.urandom(100_000)
+
+    def ask_on() -> int:
+        whole = 0
+        while not dropped.is_set():
+            with contextlib.suppress(OSError), pool.open(own_sshd.route(echoing)) as address:
+                assert say(address, words) == words
+                whole += 1
+        return whole
+
+    with ThreadPoolExecutor(8) as threads:
+        asking = [threads.submit(ask_on) for _ in range(8)]
+        for _ in range(4):
+            dropped.wait(0.2)
+            own_sshd.kill_sessions()
+        dropped.set()
+        assert sum(each.result() for each in asking) > 8
+    pool.close()
+    assert not tunnel_threads()
+
+
 def test_a_frozen_session_is_replaced_by_another(own_sshd: Sshd, pool: TunnelPool, echoing: int) -> None:
     with pool.open(own_sshd.route(echoing)) as address:
         assert say(address) == b"hello"
@@ -237,7 +261,6 @@ def test_an_idle_tunnel_is_closed_with_its_login_although_a_silent_connection_li
 
 
 def test_a_closed_pool_leaves_no_thread_and_no_listener(sshd: Sshd, echoing: int) -> None:
-    before = threading.active_count()
     pool = TunnelPool()
     sessions = len(sshd.sessions())
     with pool.open(sshd.route(echoing)) as address, connect(address) as client:
@@ -248,7 +271,7 @@ def test_a_closed_pool_leaves_no_thread_and_no_listener(sshd: Sshd, echoing: int
         assert time.monotonic() - begun < 2
         with pytest.raises(ConnectionResetError):
             client.recv(1)
-    assert threading.active_count() == before
+    assert not tunnel_threads()
     with pytest.raises(ConnectionRefusedError):
         connect(address)
     assert eventually(lambda: len(sshd.sessions()) == sessions)

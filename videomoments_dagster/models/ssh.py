@@ -32,6 +32,19 @@ _PROHIBITED = 1
 """Reason code SSH_OPEN_ADMINISTRATIVELY_PROHIBITED of RFC 4254 section 5.1."""
 
 
+def dropped() -> tuple[type[Exception], ...]:
+    """What paramiko's operations raise when the connection is gone or going."""
+    import paramiko
+
+    return paramiko.SSHException, EOFError, OSError
+
+
+def hang_up(channel: "paramiko.Channel") -> None:
+    """Close it, whether or not the connection can still say so."""
+    with contextlib.suppress(*dropped()):
+        channel.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """Where and as whom. `user` "" is this process's user, `key_file` "" the SSH agent's keys."""
@@ -96,17 +109,16 @@ class SshConnection:
         Raises TunnelUnavailable, HostKeyRefused, LoginRefused, ForwardRefused, and ModelUnavailable when the SSH
         host is well but does not reach `host`:`port`.
         """
-        import paramiko
-
         failure: Exception | None = None
         for last in (False, True):
             transport = self._connected()
             begun = time.monotonic()
             try:
                 return transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=self._timeout)
-            except (paramiko.SSHException, EOFError, OSError) as error:
+            except dropped() as error:
                 failure = error
-            if not transport.is_active():
+            if isinstance(failure, EOFError | OSError) or not transport.is_active():
+                _end(transport)
                 continue
             silent = time.monotonic() - begun >= self._timeout
             if silent and not self._answers(transport):
@@ -151,7 +163,7 @@ class SshConnection:
             transport.set_keepalive(_KEEPALIVE_SECONDS)
             if self._closed:
                 raise EOFError("the pool was closed")
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except dropped() as error:
             _end(transport)
             raise TunnelUnavailable(f"SSH host {self.login} does not let us in: {_said(error)}.") from None
         except BaseException:
@@ -172,12 +184,10 @@ class SshConnection:
 
     def _answers(self, transport: "paramiko.Transport") -> bool:
         """Whether the SSH host itself still speaks. To a session it says yes or no at once, and starts nothing."""
-        import paramiko
-
         begun = time.monotonic()
         try:
-            transport.open_channel("session", timeout=self._timeout).close()
-        except (paramiko.SSHException, EOFError, OSError):
+            hang_up(transport.open_channel("session", timeout=self._timeout))
+        except dropped():
             return transport.is_active() and time.monotonic() - begun < self._timeout
         return True
 

@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from videomoments_dagster.errors import LocalPortTaken, ModelError
-from videomoments_dagster.models.ssh import Shared, SshConnection
+from videomoments_dagster.models.ssh import Shared, SshConnection, dropped, hang_up
 
 if TYPE_CHECKING:
     import paramiko
@@ -72,7 +72,7 @@ class Tunnel:
         """Returns when the remote end has accepted a connection just now, or sent something in the last second.
         Raises what SshConnection.open_channel raises."""
         if not self.connection.is_up or time.monotonic() - self._proved_at > _PROVED_SECONDS:
-            self._proving(lambda: self._open_channel().close())
+            self._proving(lambda: hang_up(self._open_channel()))
 
     def close(self) -> None:
         """Stop listening and reset what is still connected. Returns when the threads have ended, after 1 s at most."""
@@ -177,7 +177,7 @@ class Relay:
             self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self.client.shutdown(socket.SHUT_RD)  # wakes the reader, and says nothing to the client yet
         if self._channel is not None:
-            self._channel.close()
+            hang_up(self._channel)
 
     def end(self) -> None:
         self.client.close()
@@ -198,12 +198,12 @@ class Relay:
             self.abort()  # whoever opens the tunnel next is told why
         else:
             if self._aborted:
-                channel.close()
+                hang_up(channel)
             sender = threading.Thread(target=self._send, args=[channel], name=self._thread.name, daemon=True)
             sender.start()
             self._receive(channel)
             sender.join()
-            channel.close()
+            hang_up(channel)
         finally:
             self.end()
 
@@ -218,7 +218,7 @@ class Relay:
                 raise EOFError
             self.client.shutdown(socket.SHUT_WR)
             self.is_half_closed = True
-        except (OSError, EOFError):
+        except dropped():
             self.abort()
 
     def _send(self, channel: "paramiko.Channel") -> None:
@@ -229,7 +229,7 @@ class Relay:
                 channel.sendall(data)
             channel.shutdown_write()
             self.is_half_closed = True
-        except OSError:
+        except dropped():
             self.abort()
 
 
