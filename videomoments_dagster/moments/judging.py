@@ -44,6 +44,7 @@ _PLACE = "{moments}"
 _MOST_IN_ONE = 20  # with more, models begin to give them all the same
 _MOST_TOKENS = 1_200  # of one moment: five minutes of speech
 _LEAST_TOKENS = 64
+_LISTS = frozenset({"scores", "moments", "ratings", "results"})
 _NUMBER = ("number", "id", "moment", "index", "moment_number", "n")
 _SCORE = ("score", "rating", "value")
 _REASON = ("reason", "why", "reasoning", "rationale", "explanation")
@@ -90,7 +91,7 @@ def scores(answer: str, numbers: Collection[int]) -> dict[int, Score]:
 
     Raises ModelAnswerInvalid when it scores none of them.
     """
-    value = replies.read(answer, _is_scores, _is_list)
+    value = replies.read(answer, _holds_scores, _is_list, _is_scores)
     items = [
         (number, fields.first_present(item, _SCORE), fields.first_present(item, _REASON))
         for number, item in _items(value)
@@ -116,12 +117,16 @@ def usable(answer: str, numbers: Collection[int]) -> bool:
     return True
 
 
-def _is_scores(value: Any) -> bool:
-    return isinstance(value, Mapping) and bool(_items(value))
+def _holds_scores(value: Any) -> bool:
+    return _is_scores(value) and not _LISTS.isdisjoint(fields.keyed(value))
 
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list) and bool(_items(value))
+
+
+def _is_scores(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(_items(value))
 
 
 def _items(value: Any) -> list[tuple[int, dict[str, Any]]]:
@@ -131,7 +136,7 @@ def _items(value: Any) -> list[tuple[int, dict[str, Any]]]:
     if not isinstance(value, Mapping):
         return []
     named = fields.keyed(value)
-    for key in ("scores", "moments", "ratings", "results"):
+    for key in sorted(_LISTS & named.keys()):
         if isinstance(named.get(key), list | Mapping):
             return _items_by_number(named[key]) if isinstance(named[key], Mapping) else _items(named[key])
     return _numbered(named) or _items_by_number(value)

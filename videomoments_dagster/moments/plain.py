@@ -50,5 +50,5 @@ def shortened(text: str, most_characters: int) -> str:
     if len(text) <= most_characters:
         return text
     kept = text[: most_characters - 1]
-    at_word = kept.rsplit(" ", 1)[0]
+    at_word = kept if text[most_characters - 1] == " " else kept.rsplit(" ", 1)[0]
     return (at_word if len(at_word) > most_characters // 2 else kept).rstrip(" ,;:.-") + "\u2026"

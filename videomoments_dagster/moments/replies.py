@@ -32,11 +32,15 @@ def read(answer: str, *wanted: Wanted) -> Any:
     text = _THOUGHT.split(text)[-1].strip()
     if _THINKING.match(text):
         return None  # it never came to an end
-    values = [_strictly(text), *(_strictly(fenced) for fenced in _FENCE.findall(text)), *_values(text)]
-    found = _first_of(values, wanted[:1])
-    if found is None:
-        found = _first_of(_repaired(text, wanted), wanted)
-    return found if found is not None else _first_of(values, wanted)
+    loose = list(_values(text))
+    sound = [_strictly(text), *(_strictly(fenced) for fenced in _FENCE.findall(text)), *loose]
+    best, several = wanted[:1], [loose] if len(loose) > 1 else []
+    found = _first_of(sound, best)
+    if found is not None:
+        return found
+    repaired = _repaired(text, wanted)
+    attempts = ((repaired, best), (several, wanted), (repaired, wanted), (sound, wanted))
+    return next((value for values, tests in attempts if (value := _first_of(values, tests)) is not None), None)
 
 
 def _first_of(values: list[Any], wanted: tuple[Wanted, ...]) -> Any:

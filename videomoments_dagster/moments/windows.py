@@ -26,10 +26,10 @@ class Window:
 
 
 def estimate_tokens(text: str) -> int:
-    """At least what tokenizers of today's models make of it, usually a third more.
+    """Meant to be above what the tokenizers of today's models make of it; none is asked.
 
-    Assumed: English takes about 4 characters a token in vocabularies of 100k and more, so Latin script is counted at
-    3, digits (single tokens in some) and all other scripts at 1.
+    Assumed, not measured: English takes about 4 characters a token in vocabularies of 100k and more, so Latin script
+    is counted at 3 a token; digits (single tokens in some) and all other scripts at 1.
     """
     whole = len(_WHOLE_TOKENS.findall(text))
     return whole - (whole - len(text)) // _LATIN_CHARACTERS_A_TOKEN
