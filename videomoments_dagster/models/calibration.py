@@ -96,7 +96,7 @@ def check(
 
 def _check_builtin(entry: ModelEntry, directory: Path, on_progress: Progress | None) -> Verdict:
     if entry.kind == "chat":
-        return verdict(entry, None, [], "it runs in this process, and gives no times of its own", 0.0)
+        return verdict(entry, True, "it runs in this process, and gives no times of its own", 0.0)
     from videomoments_dagster.models.builtin.speech import BuiltinSpeech
     from videomoments_dagster.models.calibration_speech import check_speech
 
@@ -111,4 +111,4 @@ def _check_text(entry: ModelEntry, chat: ChatClient) -> Verdict:
     if not isinstance(said, dict) or fields.whole_numbers(said.get("animals")) != [_ANIMALS]:
         beginning = " ".join(answer.text.split())[:120]
         raise ModelAnswerInvalid(f"{entry.key} can't count three animals in JSON: {beginning!r}.")
-    return verdict(entry, None, [], "it answers rightly, and gives no times of its own", answer.seconds)
+    return verdict(entry, True, "it answers rightly, and gives no times of its own", answer.seconds)

@@ -7,7 +7,7 @@ calibration_vision.py.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import combinations
+from itertools import combinations, pairwise
 from statistics import median
 
 from videomoments_dagster.models.entry import ModelEntry
@@ -50,9 +50,10 @@ class Fit:
     def drift_seconds_an_hour(self) -> float:
         return (self.scale - 1) * 3600
 
-    @property
-    def worst_residual_seconds(self) -> float:
-        return max(abs(residual) for _, residual in self.residuals)
+    def holds(self, allowed: Tolerance) -> bool:
+        """Whether the times lie on a line at all, so that its offset and drift say something."""
+        most = allowed.residual_seconds * max(1.0, abs(self.scale))  # errors grow with the times
+        return sum(abs(residual) > most for _, residual in self.residuals) <= allowed.outliers
 
 
 def fit(pairs: Sequence[Pair]) -> Fit:
@@ -72,12 +73,10 @@ def fit(pairs: Sequence[Pair]) -> Fit:
     return Fit(offset, scale, _by_place(pairs, lambda true: offset + scale * true))
 
 
-def faults(pairs: Sequence[Pair], found: Fit, allowed: Tolerance) -> list[str]:
+def _faults(pairs: Sequence[Pair], found: Fit, allowed: Tolerance) -> list[str]:
     """What is wrong with the clock, in words; nothing when it stays within what is `allowed`."""
-    stretch = max(1.0, abs(found.scale))  # errors grow with the times
-    off = [residual for _, residual in found.residuals if abs(residual) > allowed.residual_seconds * stretch]
-    if len(off) > allowed.outliers:
-        return [_broken(pairs, found, allowed)]
+    if not found.holds(allowed):
+        return [_broken(pairs, allowed)]
     said = []
     if abs(found.drift_seconds_an_hour) > allowed.drift_seconds_an_hour:
         scaled, drift = abs(found.scale - 1) >= _SCALED, found.drift_seconds_an_hour
@@ -88,29 +87,37 @@ def faults(pairs: Sequence[Pair], found: Fit, allowed: Tolerance) -> list[str]:
     return said
 
 
-def verdict(entry: ModelEntry, found: Fit | None, wrong: Sequence[str], much: str, latency_seconds: float) -> Verdict:
-    """In one sentence: what is `wrong`, or that nothing is, and how `much` was there to judge by."""
-    told = "; ".join([*(wrong or ["times are right"] if found else wrong), much])
+def judged(entry: ModelEntry, pairs: Sequence[Pair], allowed: Tolerance, much: str, latency_seconds: float) -> Verdict:
+    """The verdict on enough pairs to judge by; `much` says how many that are."""
+    found = fit(pairs)
+    wrong = _faults(pairs, found, allowed)
+    told = "; ".join([*(wrong or ["times are right"]), much])
+    return verdict(entry, not wrong, told, latency_seconds, found if found.holds(allowed) else None)
+
+
+def verdict(entry: ModelEntry, trusted: bool, told: str, latency_seconds: float, found: Fit | None = None) -> Verdict:
+    """As a record: `told` becomes its sentence. Zeros lose their sign."""
     return Verdict(
         fingerprint=entry.fingerprint,
-        trusted=not wrong,
+        trusted=trusted,
         reason=f"{told[0].upper()}{told[1:]}.",
-        offset_seconds=round(found.offset_seconds, 3) if found else None,
-        drift_seconds_an_hour=round(found.drift_seconds_an_hour, 2) if found else None,
+        offset_seconds=round(found.offset_seconds, 3) + 0.0 if found else None,
+        drift_seconds_an_hour=round(found.drift_seconds_an_hour, 2) + 0.0 if found else None,
         latency_seconds=round(latency_seconds, 3),
         checked_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _broken(pairs: Sequence[Pair], found: Fit, allowed: Tolerance) -> str:
+def _broken(pairs: Sequence[Pair], allowed: Tolerance) -> str:
     """Why no line goes through the pairs: times start again in every window, or jump."""
     shifts = _by_place(pairs, lambda true: true)
     window = _window_seconds([shift for _, shift in shifts], allowed.residual_seconds)
     if window:
         first = next(true for true, shift in shifts if abs(shift) > allowed.residual_seconds)
         return f"times start again at 0 before {clock(first)}: they are relative to windows of {clock(window)}"
-    worst, residual = max(found.residuals, key=lambda place: abs(place[1]))
-    return f"times jump: by {residual:+.1f} s at {clock(worst)} against the rest"
+    steps = [(after - before, true) for (_, before), (true, after) in pairwise(shifts)]
+    step, true = max(steps, key=lambda step: abs(step[0]))
+    return f"times jump by {step:+.1f} s before {clock(true)}"
 
 
 def _window_seconds(shifts: Sequence[float], close_seconds: float) -> float | None:

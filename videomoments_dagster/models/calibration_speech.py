@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from videomoments_dagster.models.calibration_fit import Pair, Tolerance, clock, faults, fit, verdict
+from videomoments_dagster.models.calibration_fit import Pair, Tolerance, clock, judged, verdict
 from videomoments_dagster.models.calibration_media import Shown, speech_clip
 from videomoments_dagster.models.calibration_words import hear
 from videomoments_dagster.models.entry import ModelEntry
@@ -32,13 +33,12 @@ def check_speech(entry: ModelEntry, listen: Callable[[Path], Transcript], direct
     if heard.sentences < _LEAST_SHARE * len(clip.shown) or edges[-1] - edges[0] < _LEAST_SPAN_SECONDS:
         silent = _silent_places(heard.pairs, clip.shown)
         where = f", none of those at {', '.join(silent)}" if heard.pairs and silent else ""
-        return verdict(entry, None, ["heard too little"], much + where, latency_seconds)
-    found = fit(heard.pairs)
-    wrong = faults(heard.pairs, found, _TOLERANCE)
-    extra = 0 if wrong else _words_in_silence(transcript, clip.shown)
-    if extra:
-        much += f", and {extra} words where nobody speaks"
-    return verdict(entry, found, wrong, much, latency_seconds)
+        return verdict(entry, False, f"heard too little; {much}{where}", latency_seconds)
+    found = judged(entry, heard.pairs, _TOLERANCE, much, latency_seconds)
+    extra = _words_in_silence(transcript, clip.shown)
+    if found.trusted and extra:  # no fault of the clock, and good to know
+        return replace(found, reason=f"{found.reason} {extra} words were heard where nobody speaks.")
+    return found
 
 
 def _silent_places(pairs: Sequence[Pair], spoken: Sequence[Shown]) -> list[str]:

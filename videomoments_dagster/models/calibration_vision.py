@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from videomoments_dagster.errors import ModelAnswerInvalid
-from videomoments_dagster.models.calibration_fit import Pair, Tolerance, faults, fit, verdict
+from videomoments_dagster.models.calibration_fit import Pair, Tolerance, judged, verdict
 from videomoments_dagster.models.calibration_media import CalibrationClip, Shown, clock_clip, stills
 from videomoments_dagster.models.chat import ChatClient, Media
 from videomoments_dagster.models.clip_media import media_of
@@ -64,9 +64,8 @@ def check_vision(
     pairs = _pairs(rows, clip.shown)
     much = f"{len(pairs)} of {len(clip.shown)} clocks seen"
     if len(pairs) < _LEAST_SHARE * len(clip.shown):
-        return verdict(entry, None, ["saw too little"], much, answer.seconds)
-    found = fit(pairs)
-    return verdict(entry, found, faults(pairs, found, _TOLERANCE), much, answer.seconds)
+        return verdict(entry, False, f"saw too little; {much}", answer.seconds)
+    return judged(entry, pairs, _TOLERANCE, much, answer.seconds)
 
 
 def _media(entry: ModelEntry, clip: CalibrationClip, publish: Callable[[Path], str] | None) -> Sequence[Media]:
