@@ -27,7 +27,7 @@ VideoMomentsError
 │   ├── ModelNotConfigured  422  its entry says neither ssh_host nor base_url
 │   ├── ModelUnavailable    503  no answer, or 429 and 5xx to the end   (retryable)
 │   ├── ModelRefused             the server answers 4xx
-│   ├── ModelAnswerInvalid       an answer that makes no sense          (retryable)
+│   ├── ModelAnswerInvalid       an answer that makes no sense, twice
 │   ├── AsrLowYield              far fewer words than were spoken
 │   ├── ClockUntrusted           the clock check failed: its times are not used
 │   ├── TunnelUnavailable   503  the SSH host does not answer           (retryable)
@@ -208,8 +208,8 @@ class ModelRefused(ModelError):
 
 
 class ModelAnswerInvalid(ModelError):
-    code, title, retryable = "model_answer_invalid", "The model's answer makes no sense", True
-    hint = "It is asked again by itself; if it goes on, choose another model for this stage."
+    code, title = "model_answer_invalid", "The model's answer makes no sense"
+    hint = "It was asked again already: choose another model for this stage, or give it a fallback."
 
 
 class AsrLowYield(ModelError):

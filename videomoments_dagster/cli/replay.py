@@ -56,6 +56,9 @@ def replay(
     }
     if not derived:
         raise NotFound(f"No answers are kept for video {video!r}.", hint="`videomoments run` keeps them.")
+    there = {m.identifier for m in rows}
+    if "scores" in derived:  # of moments that were replaced since, nothing is said any more
+        derived["scores"] = {key: score for key, score in derived["scores"].items() if key in there}
     differences = [
         difference
         for asset, found in derived.items()
