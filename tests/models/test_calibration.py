@@ -295,7 +295,7 @@ def _reads_the_clocks(seen: Seen) -> Seen:
 WATCHING: dict[str, tuple[Callable[[Seen], Seen], bool, str]] = {
     "no fault": (lambda seen: seen, True, "Times are right; 12 of 12 clocks seen."),
     "minute 14 of three": (_by(lambda t: t * 4.75), False, "scaled by 4.8"),
-    "24 frames a second taken for 25": (_by(lambda t: t * 25 / 24), False, "scaled by 1.0"),
+    "25 frames a second taken for 24": (_by(lambda t: t * 25 / 24), False, "scaled by 1.0"),
     "2 frames a second taken for 1": (_by(lambda t: t * 2), False, "scaled by 2"),
     "5 s late": (_by(lambda t: t + 5), False, " s late"),
     "windows of a minute": (_by(lambda t: t % 60), False, "Times"),
