@@ -132,6 +132,7 @@ def test_parameters_the_server_does_not_know_are_left_out_for_good(stub: ChatStu
         (400, {"error": {"message": "Unknown parameter.", "param": "top_k", "code": "unknown_parameter"}}),
         (422, {"detail": [{"loc": ["body", "top_k"], "msg": "Extra inputs are not permitted", "input": 20}]}),
         (400, "property 'top_k' is unsupported, did you mean 'top_p'?"),
+        (400, "top_k is not supported. Supported: model, messages, response_format"),
     ],
 )
 def test_an_unknown_parameter_is_recognized_in_many_words(stub: ChatStub, status: int, body: Any) -> None:

@@ -1,6 +1,7 @@
 """ModelServer against a real HTTP server that misbehaves: what passes, what is asked again, and what is refused."""
 
 import json
+import re
 import signal
 import socket
 import ssl
@@ -17,12 +18,21 @@ from typing import Any
 import pytest
 
 from tests.models import stubs
+from tests.models.sshd import HOST, Sshd
 from tests.models.stubs import ChatStub, Fault
 from tests.tls import self_signed
-from videomoments_dagster.errors import ModelAnswerInvalid, ModelNotConfigured, ModelRefused, ModelUnavailable
+from videomoments_dagster.errors import (
+    HostKeyRefused,
+    ModelAnswerInvalid,
+    ModelNotConfigured,
+    ModelRefused,
+    ModelUnavailable,
+    TunnelUnavailable,
+)
 from videomoments_dagster.models.entry import ModelEntry
 from videomoments_dagster.models.retries import Retries, asked_pause_seconds
 from videomoments_dagster.models.server import ModelServer, RequestRefused
+from videomoments_dagster.models.tunnels import TunnelPool
 from videomoments_dagster.settings import get_settings
 
 PATH = "/v1/chat/completions"
@@ -298,3 +308,55 @@ print([name for name in ("paramiko", "numpy", "cryptography") if name in sys.mod
 """
     report = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(report.stdout) == []
+
+
+def _behind(sshd: Sshd, pool: TunnelPool, remote_port: int, **fields: Any) -> ModelServer:
+    """The server of an entry that leads through `sshd`."""
+    where = {"ssh_host": HOST, "ssh_port": sshd.port, "ssh_user": sshd.user, "ssh_key_file": str(sshd.key_file)}
+    entry = ModelEntry.parse(
+        "minimax", {"kind": "chat", "remote_host": HOST, "remote_port": remote_port} | where | fields
+    )
+    settings = get_settings().model_copy(update={"ssh_known_hosts": sshd.known_hosts})
+    return ModelServer(entry, settings, pool, retries=Retries(base_seconds=0.01))
+
+
+def test_a_server_behind_ssh_is_asked_through_one_kept_connection(
+    sshd: Sshd, pool: TunnelPool, stub: ChatStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    server = _behind(sshd, pool, stub.port)
+    logins = sshd.logins
+    for _ in range(5):
+        assert _ask(server) == "Me."
+    assert sshd.logins == logins + 1
+    assert len(stub.requests) == 5
+
+
+def test_a_tunnel_that_breaks_during_a_request_costs_one_attempt(
+    own_sshd: Sshd, pool: TunnelPool, stub: ChatStub
+) -> None:
+    stub.script(stubs.slow(5))
+    breaker = threading.Timer(0.3, own_sshd.kill_sessions)
+    breaker.start()
+    began = time.monotonic()
+    assert _ask(_behind(own_sshd, pool, stub.port)) == "Me."
+    assert time.monotonic() - began < 4
+    assert len(stub.requests) == 2
+
+
+def test_a_dead_model_and_a_dead_ssh_host_are_told_apart(own_sshd: Sshd, pool: TunnelPool, stub: ChatStub) -> None:
+    with socket.socket() as nobody:
+        nobody.bind((HOST, 0))
+        with pytest.raises(ModelUnavailable, match=r"^minimax: .* can't connect to .* \(4 attempts\)"):
+            _ask(_behind(own_sshd, pool, nobody.getsockname()[1]))
+    own_sshd.kill()
+    with pytest.raises(TunnelUnavailable, match=r"^minimax: SSH host .* can't be reached.* \(4 attempts\)"):
+        _ask(_behind(own_sshd, pool, stub.port))
+
+
+def test_what_the_ssh_host_refuses_is_not_asked_again(own_sshd: Sshd, pool: TunnelPool, stub: ChatStub) -> None:
+    own_sshd.known_hosts.write_text("")
+    with pytest.raises(HostKeyRefused):
+        _ask(_behind(own_sshd, pool, stub.port))
+    assert len(re.findall("Connection from .* port", own_sshd.log)) - 1 == 1  # the first asks whether sshd is up
+    assert stub.requests == []

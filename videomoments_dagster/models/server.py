@@ -157,9 +157,10 @@ class ModelServer:
                     tried = "" if attempt == 1 else f" ({attempt} attempts)"
                     raise failed.kind(f"{self.entry.key} at {self.where} {failed.reason}{tried}.") from None
                 asked_seconds = failed.asked_seconds
-            except TunnelUnavailable:
+            except (TunnelUnavailable, ModelUnavailable) as error:  # of the tunnel
                 if is_last:
-                    raise
+                    message = f"{self.entry.key}: {error.message.rstrip('.')} ({attempt} attempts)."
+                    raise type(error)(message, hint=error.hint) from None
             Event().wait(self._retries.pause_seconds(attempt, asked_seconds))
         raise AssertionError  # the last attempt returns or raises
 
