@@ -22,22 +22,30 @@ _ROLES: tuple[Role, ...] = ("speech", "generation", "refinement", "scoring")
 
 
 @app.command("list")
-def list_(json_output: _Json = False) -> None:
-    """Every model with its effective settings, what it is used for, and its clock check."""
+def list_(
+    settings: Annotated[bool, typer.Option("--settings", help="Every effective setting of each")] = False,
+    json_output: _Json = False,
+) -> None:
+    """Every model: where it is, what it is used for, and its clock check; with --settings or --json all of it."""
     registry = _registry()
     entries = registry.entries()
     used = {role: registry.default(role) for role in _ROLES}
     if json_output:
         print_json([_record(registry, entry, used) for entry in entries])
         return
-    table = Table("model", "kind", "where", "name", "default for", "clock", box=None)
+    if settings:
+        for entry in entries:
+            console().print(f"[bold]{entry.key}[/]")
+            console().print(_settings_of(entry))
+        return
+    table = Table(box=None)
+    for title in ("model", "kind", "checked", "default for"):
+        table.add_column(title, no_wrap=title != "default for")
+    table.add_column("where", overflow="fold")
     for entry in entries:
         roles = ", ".join(role for role in _ROLES if used[role] == entry.key)
-        table.add_row(
-            entry.key, _kind(entry), escape(_where(entry)), escape(entry.model_name), roles, _clock(registry, entry)
-        )
+        table.add_row(entry.key, _kind(entry), _checked(registry, entry), roles, escape(_where(entry)))
     console().print(table)
-    messages().print("`videomoments models show KEY` shows every setting.")
 
 
 @app.command()
@@ -48,11 +56,7 @@ def show(key: _Key, json_output: _Json = False) -> None:
     if json_output:
         print_json(_record(registry, entry, {role: registry.default(role) for role in _ROLES}))
         return
-    table = Table("setting", "value", "meaning", box=None)
-    for name, field in ModelEntry.model_fields.items():
-        value = getattr(entry, name)
-        table.add_row(name, "" if value is None else escape(str(value)), escape(field.description or ""))
-    console().print(table)
+    console().print(_settings_of(entry))
     if verdict := registry.verdict(entry):
         console().print(escape(_told(verdict)), soft_wrap=True)
 
@@ -153,18 +157,23 @@ def _where(entry: ModelEntry) -> str:
     if not entry.is_configured:
         return "not configured"
     if entry.base_url:
-        return f"{entry.base_url}{entry.endpoint}"
-    user = f"{entry.ssh_user}@" if entry.ssh_user else ""
-    return f"{user}{entry.ssh_host}:{entry.ssh_port} -> {entry.remote_host}:{entry.remote_port}{entry.endpoint}"
+        return entry.base_url
+    return f"{entry.remote_host}:{entry.remote_port} behind {entry.ssh_host}"
 
 
-def _clock(registry: ModelRegistry, entry: ModelEntry) -> str:
-    if entry.is_builtin:
-        return "ours"
-    verdict = registry.verdict(entry)
+def _settings_of(entry: ModelEntry) -> Table:
+    table = Table("setting", "value", "meaning", box=None)
+    for name, field in ModelEntry.model_fields.items():
+        value = getattr(entry, name)
+        table.add_row(name, "" if value is None else escape(str(value)), escape(field.description or ""))
+    return table
+
+
+def _checked(registry: ModelRegistry, entry: ModelEntry) -> str:
+    verdict = None if entry.is_builtin else registry.verdict(entry)
     if verdict is None:
-        return "not checked"
-    return "right" if verdict.trusted else "WRONG"
+        return "" if entry.is_builtin else "no"
+    return "yes" if verdict.trusted else "clock wrong"
 
 
 def _told(verdict: Verdict) -> str:
