@@ -287,7 +287,7 @@ def test_closing_does_not_wait_for_a_client_that_reads_nothing(sshd: Sshd, pool:
         begun = time.monotonic()
         pool.close()
         assert time.monotonic() - begun < 2.5
-    assert not tunnel_threads()
+        assert not tunnel_threads()
 
 
 def test_a_program_that_forgets_to_close_ends_at_once_and_in_silence(sshd: Sshd, echoing: int) -> None:

@@ -249,9 +249,7 @@ def _offer(
             silent = time.monotonic() - begun >= (transport.auth_timeout or 0)
             if silent or (not count and not transport.is_active()):
                 raise
-            if not transport.is_active():
-                break  # it hangs up after so many wrong keys
-            continue
+            continue  # it may have hung up after so many wrong keys: then the others are not accepted either
         if wanted:
             raise LoginRefused(f"SSH host {login} wants more than a key from {user}: {', '.join(wanted)}.")
         return
