@@ -10,7 +10,7 @@ command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || exit 0
 packages=$(mktemp -d) && trap 'rm -rf "$packages"' EXIT
 fetch() { (cd "$packages" && apt-get download -qq -o APT::Sandbox::User="$(id -un)" "$@") >/dev/null 2>&1; }
 unpack() { for each in "$packages"/*.deb; do dpkg-deb -x "$each" "$1" || return; done; }
-missing() { LD_LIBRARY_PATH=$(echo "$1"/usr/lib/*-linux-gnu*) ldd "$1/usr/sbin/sshd" | grep -q 'not found'; }
+missing() { LD_LIBRARY_PATH=$(printf '%s:' "$1"{/usr,}/lib/*-linux-gnu*) ldd "$1/usr/sbin/sshd" | grep -q 'not found'; }
 
 fetch openssh-server libwrap0 || { apt-get update -qq >/dev/null 2>&1; fetch openssh-server libwrap0; } ||
   { echo "No OpenSSH server for the tunnel tests: apt-get does not get it. Install openssh-server." >&2; exit 0; }

@@ -187,7 +187,8 @@ def _program() -> tuple[str, dict[str, str]]:
         return found, {}
     unpacked = UNPACKED / "usr" / "sbin" / "sshd"
     if unpacked.exists():
-        return str(unpacked), {"LD_LIBRARY_PATH": os.pathsep.join(map(str, UNPACKED.glob("usr/lib/*-linux-gnu*")))}
+        libraries = [*UNPACKED.glob("usr/lib/*-linux-gnu*"), *UNPACKED.glob("lib/*-linux-gnu*")]
+        return str(unpacked), {"LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries))}
     raise AssertionError(
         "There is no OpenSSH server for the tunnel tests. Install it (Debian, Ubuntu: apt-get install openssh-server; "
         "Fedora: dnf install openssh-server), or run scripts/sshd.sh, which unpacks one into .venv/openssh."
