@@ -21,6 +21,17 @@ _TEMPLATE = "template_videomoments"
 _numbers = count(1)
 
 
+_LONGEST = ("tests/hosts/", "tests/test_end_to_end.py", "tests/stack/", "tests/workers/", "tests/test_deploy.py")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no process is left alone with one of them in the end."""
+    items.sort(
+        key=lambda item: next((n for n, name in enumerate(_LONGEST) if item.nodeid.startswith(name)), len(_LONGEST))
+    )
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), fast=True)
