@@ -73,9 +73,11 @@ def _repaired(text: str, wanted: tuple[Wanted, ...]) -> list[Any]:
     import json_repair  # 60 ms to load, and most answers are sound
 
     begin = re.search(r"[{\[]\s*[{\[\"'\w\]}]", text)
-    if begin is None or ":" not in text:
+    if begin is None:
         return []
     broken = _UNFINISHED_NUMBER.sub("", text[begin.start() :][:_MOST_REPAIRED_CHARACTERS].rstrip())
+    if broken.count("{") > broken.count(":"):  # an object has a colon: this is a model going round in circles
+        return []
     try:
         value: Any = json_repair.loads(broken)
     except (ValueError, RecursionError):
