@@ -1,7 +1,6 @@
 """`videomoments models`: what is shown of the registry, what an edit may be, and what a check finds."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,9 @@ from videomoments_dagster.settings import get_settings
 
 
 @pytest.fixture(autouse=True)
-def registry(
-    home: Path, redis: "redis_client.Redis", redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def registry(home: Path, redis: "redis_client.Redis", redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", redis_url)
     get_settings.cache_clear()
-    return
 
 
 def models(*arguments: str) -> Result:

@@ -18,5 +18,5 @@ from videomoments_dagster.moments.moment import FindOptions
 )
 def test_limits_that_contradict_each_other_are_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(InvalidConfig, match=message) as refused:
-        FindOptions(**options)
+        FindOptions(**options)  # pyright: ignore[reportArgumentType]  # numbers only
     assert refused.value.hint

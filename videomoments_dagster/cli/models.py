@@ -29,7 +29,7 @@ def list_(
     """Every model: where it is, what it is used for, and its clock check; with --settings or --json all of it."""
     registry = _registry()
     entries = registry.entries()
-    used = {role: registry.default(role) for role in _ROLES}
+    used: dict[Role, str] = {role: registry.default(role) for role in _ROLES}
     if json_output:
         print_json([_record(registry, entry, used) for entry in entries])
         return

@@ -41,7 +41,7 @@ class Verdict:
 
 
 class ModelRegistry:
-    """Entries by key; without Redis the code's own, for reading. Methods raise ServiceUnavailable when Redis is away."""
+    """Entries by key; without a client the code's own, to read. Raises ServiceUnavailable when Redis is away."""
 
     def __init__(self, client: "redis.Redis | None", settings: Settings) -> None:
         self._client, self._settings = client, settings
