@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from videomoments_dagster.models.tunnels import Route
+from videomoments_dagster.stack.identity import OURSELVES, Identity
 
 UNPACKED = Path(__file__).parent.parent.parent / ".venv" / "openssh"
 HOST = "127.0.0.1"
@@ -51,7 +52,8 @@ class Sshd:
         # As root it would want a user and a directory of its own. Not `nobody`: systemd's name service locks that one
         owner = pwd.getpwnam("daemon") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         self.user = owner.pw_name
-        self._run_as = owner.pw_name if os.getuid() == 0 else None
+        user = ("--user", f"{owner.pw_uid}:{owner.pw_gid}")
+        self._identity = Identity(user) if os.getuid() == 0 else OURSELVES
         self._process: subprocess.Popen[bytes] | None = None
         self.public_key = make_key(directory / "host_key")
         (directory / "authorized_keys").write_text(make_key(self.key_file) + "\n")
@@ -70,16 +72,14 @@ class Sshd:
     def start(self) -> None:
         """Returns when it accepts connections."""
         program, environment = _program()
+        command = [program, "-D", "-e", "-f", str(self.directory / "config")]
         with (self.directory / "log").open("ab") as log:
             self._process = process = subprocess.Popen(
-                [program, "-D", "-e", "-f", str(self.directory / "config")],
+                self._identity.command(command, death_signal=signal.SIGKILL),
                 env=os.environ | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                user=self._run_as,
-                group=self._run_as,
-                extra_groups=None if self._run_as is None else [],
             )
         deadline = time.monotonic() + 10
         while True:
