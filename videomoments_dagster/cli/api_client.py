@@ -1,7 +1,5 @@
 """The HTTP API as the commands ask it: problems become errors, files are streamed, lists are followed to their end."""
 
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,11 +7,11 @@ from urllib.parse import urlsplit
 import requests
 
 from videomoments_dagster.errors import InvalidInput, ServiceUnavailable, VideoMomentsError
+from videomoments_dagster.multipart import MultipartFile
 from videomoments_dagster.settings import get_settings
 
 _TIMEOUT_SECONDS = (5, 60)
 _UPLOAD_TIMEOUT_SECONDS = (5, 3600)  # the answer comes when the file is stored
-_CHUNK_BYTES = 1024 * 1024
 
 
 class Api:
@@ -38,7 +36,7 @@ class Api:
     def upload(self, path: str, file: Path, fields: dict[str, str]) -> Any:
         """POST `file` as the form field `file`, without ever holding it in memory."""
         try:
-            form = _Form(file, fields)
+            form = MultipartFile(file, fields)
         except OSError as error:
             raise InvalidInput(f"{file} can't be read: {error.strerror}.") from None
         return self._ask(
@@ -82,33 +80,3 @@ def _problem(response: requests.Response) -> VideoMomentsError:
             hint="Does something else listen there? VIDEOMOMENTS_PUBLIC_URL and BACKEND_PORT say where the API is.",
         )
     return error
-
-
-class _Form:
-    """A multipart body with one file, of known length, read as it is sent. requests alone would build it in memory."""
-
-    def __init__(self, file: Path, fields: dict[str, str]) -> None:
-        boundary = secrets.token_hex(16)
-        self.content_type = f"multipart/form-data; boundary={boundary}"
-        name = file.name.replace("\\", "_").replace('"', "%22").replace("\r", "").replace("\n", "")
-        parts = [
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
-            for key, value in fields.items()
-        ]
-        parts.append(
-            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
-            "Content-Type: application/octet-stream\r\n\r\n"
-        )
-        self._head, self._tail = "".join(parts).encode(), f"\r\n--{boundary}--\r\n".encode()
-        self._file = file.open("rb")
-        self._length = len(self._head) + file.stat().st_size + len(self._tail)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[bytes]:
-        with self._file:
-            yield self._head
-            while chunk := self._file.read(_CHUNK_BYTES):
-                yield chunk
-            yield self._tail

@@ -7,16 +7,15 @@ import ipaddress
 import json as json_module
 import os
 import ssl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
-from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from videomoments_dagster.errors import (
@@ -32,6 +31,7 @@ from videomoments_dagster.models.entry import ModelEntry
 from videomoments_dagster.models.explanations import explanation, redacted
 from videomoments_dagster.models.retries import Retries, asked_pause_seconds
 from videomoments_dagster.models.session import Watch, caused_by, open_session, watched
+from videomoments_dagster.multipart import MultipartFile
 from videomoments_dagster.processes import Progress
 from videomoments_dagster.settings import Settings
 
@@ -61,19 +61,12 @@ class Upload:
     """A file sent as multipart/form-data, read from disk as it goes; `on_progress` is told the share that is sent."""
 
     file: Path
-    name: str = "file"
     content_type: str = "application/octet-stream"
-    fields: Mapping[str, str] = field(default_factory=dict)
     on_progress: Progress | None = None
 
-    @contextmanager
-    def opened(self) -> Iterator[MultipartEncoderMonitor]:
+    def opened(self) -> "closing[MultipartFile]":
         """The body from its first byte. Each attempt needs its own."""
-        report = self.on_progress or (lambda share: None)
-        with self.file.open("rb") as file:
-            parts = {**self.fields, self.name: (self.file.name, file, self.content_type)}
-            encoder = MultipartEncoder(parts)
-            yield MultipartEncoderMonitor(encoder, lambda monitor: report(monitor.bytes_read / encoder.len))
+        return closing(MultipartFile(self.file, file_type=self.content_type, on_progress=self.on_progress))
 
 
 class _Failed(Exception):
