@@ -6,7 +6,7 @@ from pathlib import Path
 
 from videomoments_dagster.processes import Progress
 
-_BLOCK_BYTES = 128 * 1024
+_BLOCK_BYTES = 64 * 1024
 
 
 class MultipartFile:
