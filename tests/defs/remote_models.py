@@ -14,6 +14,7 @@ from tests.models.stubs import ChatStub, SpeechStub, heard, text_of
 from tests.sample import TRUTH
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.models.calibration_media import speech_clip
+from videomoments_dagster.models.tunnels import tunnels
 from videomoments_dagster.settings import get_settings
 
 _LINE = re.compile(r"^\[(\d+) \d+s\] (.*)$", re.MULTILINE)
@@ -58,6 +59,7 @@ def remote_models(platform: PlatformResource, sshd: Sshd) -> Iterator[Remote]:
         registry.change("minimax", {**shared, "remote_port": chat.port})
         registry.change("qwen3_vl_fp8", {**shared, "remote_port": chat.port})
         yield remote
+    tunnels().close()  # those of this process: the next test counts its own
 
 
 def calibration_heard(scale: float) -> Callable[[Path], dict[str, Any]]:

@@ -9,8 +9,7 @@ from videomoments_dagster.defs.inputs import temp_directory
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.models.catalog import Used
 from videomoments_dagster.models.protocols import Sampling
-from videomoments_dagster.moments.archive import Archive
-from videomoments_dagster.moments.replay import with_earlier
+from videomoments_dagster.moments.archive import Archive, with_earlier
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.storage import names
 

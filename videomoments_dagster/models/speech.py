@@ -136,7 +136,7 @@ def _rising(on_progress: Progress | None) -> Progress:
 
     def report(share: float) -> None:
         nonlocal reached
-        if on_progress and (share >= reached + _STEP or share == 1.0):
+        if on_progress and (share >= reached + _STEP or (share in {_UPLOAD_SHARE, 1.0} and share > reached)):
             reached = share
             on_progress(share)
 

@@ -63,6 +63,21 @@ class Archive:
             raise InvalidInput(f"The stored answers can't be read: {type(error).__name__}.") from None
 
 
+def with_earlier(archive: Archive, earlier: Archive) -> Archive:
+    """The archive of a run about one moment alone, with what `earlier` kept of the others."""
+    if earlier.transcript_digest != archive.transcript_digest or earlier.options != archive.options:
+        return archive
+    if archive.asset == "scores":
+        exchanges = (*earlier.exchanges, *archive.exchanges)
+        inputs = {"moments": [*earlier.inputs["moments"], *archive.inputs["moments"]]}
+    else:
+        renewed = {each["identifier"] for each in archive.inputs["moments"]}
+        exchanges = (*(each for each in earlier.exchanges if each.about not in renewed), *archive.exchanges)
+        kept = [each for each in earlier.inputs["moments"] if each["identifier"] not in renewed]
+        inputs = {**archive.inputs, "moments": [*kept, *archive.inputs["moments"]]}
+    return Archive(archive.asset, archive.model, archive.options, archive.transcript_digest, exchanges, inputs)
+
+
 def digest(transcript: Transcript) -> str:
     """SHA-256 of words, sentences and their times: whether two transcripts are the same."""
     rows = [transcript.word_rows(), transcript.segment_rows()]

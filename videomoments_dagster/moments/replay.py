@@ -64,21 +64,6 @@ def replay_scores(archive: Archive, transcript: Transcript) -> dict[str, Score]:
     return found
 
 
-def with_earlier(archive: Archive, earlier: Archive) -> Archive:
-    """The archive of a run about one moment alone, with what `earlier` kept of the others."""
-    if earlier.transcript_digest != archive.transcript_digest or earlier.options != archive.options:
-        return archive
-    if archive.asset == "scores":
-        exchanges = (*earlier.exchanges, *archive.exchanges)
-        inputs = {"moments": [*earlier.inputs["moments"], *archive.inputs["moments"]]}
-    else:
-        renewed = {each["identifier"] for each in archive.inputs["moments"]}
-        exchanges = (*(each for each in earlier.exchanges if each.about not in renewed), *archive.exchanges)
-        kept = [each for each in earlier.inputs["moments"] if each["identifier"] not in renewed]
-        inputs = {**archive.inputs, "moments": [*kept, *archive.inputs["moments"]]}
-    return Archive(archive.asset, archive.model, archive.options, archive.transcript_digest, exchanges, inputs)
-
-
 def _same(archive: Archive, transcript: Transcript) -> None:
     if archive.transcript_digest != digest(transcript):
         raise Conflict(
