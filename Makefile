@@ -16,7 +16,7 @@ up: .venv/runtime       ## start the platform and stay; Ctrl-C stops it
 	@$(BIN)/videomoments up
 test: .venv/dev         ## style, types, layers and the test suite
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -217,3 +217,14 @@ def test_windows_merging_and_snapping_lose_nothing_of_real_chapters() -> None:
             cut += sum(not any(w.first <= a and b <= w.last for w in asked.windows) for a, b in chapters)
         assert cut >= least_cut
         assert scorer.overlap_f1(truth, moments) > 98
+
+
+def test_speech_without_spaces_between_its_words_is_speech() -> None:
+    """A run of Han characters counted as one word, and a minute of Chinese as too little."""
+    sentences = [Sentence("今天我们来谈谈如何在家里烤面包。", 6_000 * n, 6_000 * n + 5_000) for n in range(12)]
+    chinese = Transcript((), tuple(sentences), "zh")
+    asked = plan(chinese, FindOptions(), context_tokens=8_192, max_tokens=1_024)
+    assert len(asked.windows) == 1
+    answered = '{"moments": [{"first": 2, "last": 9, "title": "在家里烤面包", "score": 7, "reason": "好"}]}'
+    [moment] = derive(chinese, FindOptions(), asked, [answered]).moments
+    assert (moment.title, moment.start_ms, moment.end_ms) == ("在家里烤面包", 6_000, 53_000)

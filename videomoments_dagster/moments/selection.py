@@ -1,6 +1,7 @@
 """How many moments a talk gets, and whether there is enough speech for any. Counts only; lengths are kept elsewhere."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from videomoments_dagster.moments.moment import FindOptions
@@ -10,12 +11,16 @@ from videomoments_dagster.moments.transcript import Sentence
 _FEWEST_WORDS = 20
 
 
+_CHARACTERS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+"""Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: about two characters a word."""
+
+
 def too_little_said(sentences: Sequence[Sentence]) -> str:
     """Why there can be no moments in so little speech; empty when there is enough."""
-    words = sum(len(tokens(s.text)) for s in sentences)
+    words = sum(len(tokens(_CHARACTERS.sub(" ", s.text))) + len(_CHARACTERS.findall(s.text)) / 2 for s in sentences)
     if words >= _FEWEST_WORDS:
         return ""
-    return f"Too few words ({words}) are said to divide into topics." if words else "No speech was heard."
+    return f"Too few words ({words:g}) are said to divide into topics." if words else "No speech was heard."
 
 
 def count_limits(options: FindOptions, speech_ms: float, typical_ms: float) -> tuple[int, int]:

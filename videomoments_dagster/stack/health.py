@@ -17,6 +17,7 @@ import psycopg2
 from redis.exceptions import RedisError
 
 from videomoments_dagster.errors import ServiceUnavailable, VideoMomentsError
+from videomoments_dagster.models.registry import ModelRegistry
 from videomoments_dagster.redis_connection import connect as connect_redis
 from videomoments_dagster.requests.workers import WorkerRegistry
 from videomoments_dagster.settings import Settings
@@ -165,6 +166,7 @@ def _redis(settings: Settings, home: Home) -> Iterator[Finding]:
         with closing(connect_redis(url)) as client:
             number = client.info("server")["redis_version"]  # pyright: ignore[reportIndexIssue]  # typed for both kinds
             living = WorkerRegistry(client).living()
+            models = list(_models(ModelRegistry(client, settings), settings))
     except (RedisError, VideoMomentsError, ValueError) as error:
         yield Finding("Redis", "missing", str(error), "Start it or correct REDIS_URL; unset it to use an embedded one.")
         return
@@ -176,6 +178,31 @@ def _redis(settings: Settings, home: Home) -> Iterator[Finding]:
         yield Finding("Workers", "ok", found)
     else:
         yield Finding("Workers", "warning", "none: runs wait", "Start one: `videomoments worker`.")
+    yield from models
+
+
+def _models(registry: ModelRegistry, settings: Settings) -> Iterator[Finding]:
+    """What remote models need of this host. Whether they answer is `videomoments models check`'s to say."""
+    remote = [entry for entry in registry.entries() if entry.is_configured and not entry.is_builtin]
+    if not remote:
+        yield Finding("Models", "ok", "the builtin ones; docs/models.md says how to use others")
+        return
+    for entry in remote:
+        key_file = Path(entry.ssh_key_file).expanduser() if entry.ssh_key_file else None
+        subject, verdict = f"Model {entry.key}", registry.verdict(entry)
+        if entry.ssh_host and not settings.ssh_known_hosts.is_file():
+            hint = f"ssh-keyscan {entry.ssh_host} >> {settings.ssh_known_hosts}, and compare the key with its operator."
+            yield Finding(subject, "missing", f"there is no {settings.ssh_known_hosts}", hint)
+        elif key_file and not os.access(key_file, os.R_OK):
+            hint = "Correct ssh_key_file, or VIDEOMOMENTS_SSH_KEY_FILE."
+            yield Finding(subject, "missing", f"its key file {key_file} can't be read", hint)
+        elif verdict is None:
+            yield Finding(subject, "ok", "configured, not checked", f"`videomoments models check {entry.key}` asks it.")
+        elif not verdict.trusted:
+            hint = f"Mend its server, then `videomoments models check {entry.key}`."
+            yield Finding(subject, "warning", verdict.reason, hint)
+        else:
+            yield Finding(subject, "ok", f"checked {verdict.checked_at[:16]}")
 
 
 def _binary(subject: str, find: Callable[[], Path]) -> Finding:
