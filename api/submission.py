@@ -14,7 +14,7 @@ from api.activity import refuse_if_active
 from api.services import Services
 from db.models import PipelineRequest
 from db.queries import moments, requests, runs, transcripts, videos
-from videomoments_dagster.errors import Conflict, NotFound, ServiceUnavailable, StageInputMissing
+from videomoments_dagster.errors import Conflict, InvalidConfig, NotFound, ServiceUnavailable, StageInputMissing
 from videomoments_dagster.identifiers import (
     canonical_url,
     distinct_identifier,
@@ -105,7 +105,7 @@ def start(
     """Run the pipeline of a known video again. Raises NotFound, PipelineActive, StageInputMissing."""
     with services.database.session() as session:
         requests.lock_video(session, video)
-        if repeated := _repeated(session, idempotency_key, None, pipeline_type, video):
+        if repeated := _repeated(session, idempotency_key, None, pipeline_type, video, config.moment):
             return repeated
         row = videos.get(session, video)
         if row is None and not (pipeline_type is PipelineType.FULL and requests.newest(session, video)):
@@ -130,9 +130,9 @@ def refine(
         view = moments.view(session, moment)
         if view is None or view.video_id != row.id:
             raise NotFound(f"Video {video!r} has no moment {moment!r}.")
-        newest = requests.newest(session, video)
-    known = newest.config if newest else {}
-    wanted = PipelineConfig.parse({**known, **config.as_json(), "moment": view.parent_identifier or view.identifier})
+        newest = requests.newest_for_all_moments(session, video)
+    known, given = newest.config if newest else {}, config.model_dump(exclude_unset=True)
+    wanted = PipelineConfig.parse({**known, **given, "moment": view.parent_identifier or view.identifier})
     return start(services, video, PipelineType.REFINEMENT_ONLY, wanted, idempotency_key)
 
 
@@ -165,12 +165,13 @@ def _repeated(
     source_url: str | None,
     pipeline_type: PipelineType,
     video: str | None = None,
+    moment: str | None = None,
 ) -> Submission | None:
     """The first answer, when this key has been used. Raises Conflict when it was used for something else."""
     row = requests.by_idempotency_key(session, idempotency_key) if idempotency_key else None
     if row is None:
         return None
-    same = (row.source_url, row.pipeline_type) == (source_url, pipeline_type)
+    same = (row.source_url, row.pipeline_type, row.config.get("moment")) == (source_url, pipeline_type, moment)
     if not same or (video is not None and row.video_identifier != video):
         raise Conflict(
             "This Idempotency-Key was used for another request.", hint="Use a new key for every new request."
@@ -188,6 +189,8 @@ def _create(
     idempotency_key: str | None,
     request_id: str | None = None,
 ) -> PipelineRequest:
+    if config.moment and pipeline_type is not PipelineType.REFINEMENT_ONLY:
+        raise InvalidConfig("config.moment is for the pipeline type refinement_only.", hint="Leave it out.")
     refuse_if_active(session, services, video)
     return requests.create(
         session,

@@ -66,6 +66,13 @@ def newest(session: Session, video_identifier: str) -> PipelineRequest | None:
     return _newest(session, PipelineRequest.video_identifier == video_identifier)
 
 
+def newest_for_all_moments(session: Session, video_identifier: str) -> PipelineRequest | None:
+    """The newest request about the whole video: one that refines a single moment says nothing of the others."""
+    return _newest(
+        session, PipelineRequest.video_identifier == video_identifier, ~PipelineRequest.config.has_key("moment")
+    )
+
+
 def newest_with_source(session: Session, video_identifier: str) -> PipelineRequest | None:
     """The newest request that says where the video comes from: re-runs and uploads do not."""
     return _newest(

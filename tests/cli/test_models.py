@@ -47,6 +47,7 @@ def test_an_edit_is_seen_at_once_and_a_bad_one_changes_nothing() -> None:
     refused = models("set", "minimax", "temperature=9")
     assert isinstance(refused.exception, InvalidConfig) and "temperature" in refused.exception.message
     assert models("set", "minimax", "temperature").exit_code == 2
+    assert models("set", "minimax", "model_name=123").exit_code == 0 and told("show", "minimax")["model_name"] == "123"
     assert told("show", "minimax")["temperature"] == 0.5
     assert models("remove", "minimax").exit_code == 0
     assert told("show", "minimax")["base_url"] == ""
@@ -85,3 +86,16 @@ def test_a_model_that_is_away_is_said_so_and_the_others_are_checked() -> None:
     outcomes = {outcome["key"]: outcome for outcome in json.loads(done.stdout)}
     assert done.exit_code == 1 and set(outcomes) == {"a_bad", "b_good"}
     assert outcomes["b_good"]["passed"] and "NOT_SET_HERE" in outcomes["a_bad"]["told"]
+
+
+def test_what_was_broken_by_hand_and_what_does_not_exist_is_said(
+    redis: "redis_client.Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models("list")
+    redis.hset("model:config:qwen3_vl_fp8", "remote_port", "many")
+    monkeypatch.setenv("VIDEOMOMENTS_SPEECH_MODEL", "nobody")
+    get_settings.cache_clear()
+    listed = models("list")
+    assert listed.exit_code == 0 and "parakeet" in listed.stdout
+    said = " ".join(listed.stderr.split())
+    assert "qwen3_vl_fp8 can't be used" in said and "remote_port" in said and "no model nobody" in said

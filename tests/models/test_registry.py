@@ -58,6 +58,16 @@ def test_an_edit_holds_and_a_second_seeding_leaves_it(registry: ModelRegistry) -
         ({"max_tokens": "40000"}, "max_tokens"),
         ({"password": "x"}, "password"),
         ({"supports_video": "perhaps"}, "supports_video"),
+        ({"fallback": "parakeet"}, "fallback"),
+        ({"key": "other"}, "key"),
+        ({"ssh_port": "2222"}, "ssh_port"),
+        ({"ssh_host": "gate..example.org"}, "ssh_host"),
+        ({"remote_host": "-"}, "remote_host"),
+        ({"base_url": "http://[bad"}, "base_url"),
+        ({"base_url": "http://"}, "base_url"),
+        ({"base_url": "http://host:99999"}, "base_url"),
+        ({"base_url": "http://host/?key=x"}, "base_url"),
+        ({"base_url": "http://user:secret@host"}, "api_key_variable"),
     ],
 )
 def test_a_bad_edit_names_the_field_and_changes_nothing(
@@ -96,11 +106,30 @@ def test_a_hash_that_was_broken_by_hand_hides_nothing_else(
     registry: ModelRegistry, redis: "redis_client.Redis"
 ) -> None:
     registry.seed()
-    redis.hset("model:config:minimax", "remote_port", "many")
-    assert {entry.key for entry in registry.entries()} == set(DEFAULTS)
+    redis.hset("model:config:qwen3_vl_fp8", "remote_port", "many")
+    assert {entry.key for entry in registry.entries()} == set(DEFAULTS) - {"qwen3_vl_fp8"}
+    assert "remote_port" in registry.faults()["qwen3_vl_fp8"]
+    assert registry.default("generation") == "qwen3_vl_fp8"  # whose use says what is wrong with it
     with pytest.raises(InvalidConfig, match="remote_port"):
-        registry.get("minimax")
-    assert registry.change("minimax", {"remote_port": 7104}).remote_port == 7104
+        registry.get("qwen3_vl_fp8")
+    assert registry.change("qwen3_vl_fp8", {"remote_port": 8010}).remote_port == 8010
+    assert registry.faults() == {}
+
+
+def test_a_model_that_another_falls_back_to_is_not_removed(registry: ModelRegistry) -> None:
+    registry.change("mine", {"kind": "chat", "base_url": "http://127.0.0.1:1"})
+    registry.change("minimax", {"fallback": "mine"})
+    with pytest.raises(InvalidConfig, match="minimax"):
+        registry.remove("mine")
+    with pytest.raises(InvalidConfig, match="builtin_speech"):
+        registry.remove("builtin_speech")
+
+
+def test_a_verdict_on_words_does_not_stand_for_eyes(registry: ModelRegistry) -> None:
+    """A text-only check asks nothing about a clock; the entry that watches video is another one."""
+    entry = registry.change("qwen3_omni", {"ssh_host": "gpu.example.org"})
+    registry.record_verdict("qwen3_omni", replace(VERDICT, fingerprint=entry.fingerprint))
+    assert registry.verdict(registry.change("qwen3_omni", {"supports_video": "true"})) is None
 
 
 def test_the_settings_say_what_entries_leave_open(redis: "redis_client.Redis") -> None:
@@ -110,7 +139,7 @@ def test_the_settings_say_what_entries_leave_open(redis: "redis_client.Redis") -
     registry = ModelRegistry(redis, settings)
     entry = registry.get("parakeet")
     assert (entry.ssh_host, entry.ssh_port, entry.ssh_user) == ("gate", 2222, "video")
-    own = registry.change("parakeet", {"ssh_host": "other"})
+    own = registry.change("parakeet", {"ssh_host": "other"})  # its port is the usual one
     assert (own.ssh_host, own.ssh_port, own.ssh_user) == ("other", 22, "video")
     assert registry.change("parakeet", {"ssh_host": "", "base_url": "http://asr:8006"}).ssh_host == ""
 

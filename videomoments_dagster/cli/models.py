@@ -7,7 +7,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from videomoments_dagster.cli.options import parse_config
 from videomoments_dagster.cli.output import console, messages, print_json
 from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.models.entry import ModelEntry
@@ -33,6 +32,11 @@ def list_(
     if json_output:
         print_json([_record(registry, entry, used) for entry in entries])
         return
+    for key, fault in registry.faults().items():
+        messages().print(f"[red]{key} can't be used:[/] {escape(fault)}", soft_wrap=True)
+    for role, key in used.items():
+        if key not in {entry.key for entry in entries}:
+            messages().print(f"[red]There is no model {escape(key)}, which the settings name for {role}.[/]")
     if settings:
         for entry in entries:
             console().print(f"[bold]{entry.key}[/]")
@@ -67,8 +71,11 @@ def set_(
     fields: Annotated[list[str], typer.Argument(metavar="FIELD=VALUE...", help="Such as ssh_host=gpu.example.org")],
 ) -> None:
     """Change settings of a model, or add one. Running workers use them from their next stage on."""
-    given = parse_config(fields)
-    entry = _registry().change(key, {name: "" if value is None else value for name, value in given.items()})
+    pairs = [field.partition("=") for field in fields]
+    for name, separator, _ in pairs:
+        if not name or not separator:
+            raise typer.BadParameter(f"{name!r} is not FIELD=VALUE, such as ssh_host=gpu.example.org.")
+    entry = _registry().change(key, {name: value for name, _, value in pairs})
     messages().print(f"{entry.key}: {escape(_where(entry))}.", soft_wrap=True)
 
 

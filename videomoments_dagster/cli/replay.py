@@ -1,6 +1,5 @@
 """`videomoments replay`: a video's moments derived again from the stored answers, without any model."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -19,7 +18,7 @@ from db.session import Database
 from videomoments_dagster.cli.options import clock
 from videomoments_dagster.cli.output import console, messages, print_json
 from videomoments_dagster.errors import NotFound
-from videomoments_dagster.identifiers import validate_identifier
+from videomoments_dagster.identifiers import moment_identifier, validate_identifier
 from videomoments_dagster.moments.archive import Archive
 from videomoments_dagster.moments.replay import replay_moments, replay_refinements, replay_scores
 from videomoments_dagster.moments.transcript import Transcript, to_seconds
@@ -46,29 +45,22 @@ def replay(
         with database.read() as session:
             row = video_queries.require(session, validate_identifier(video))
             said = _transcript(session, row)
-            rows = [m for m in moment_queries.of_video(session, row.id) if m.generation_model and not m.edited_at]
+            rows = moment_queries.of_video(session, row.id)
     finally:
         database.dispose()
     derived = {
-        asset: derive(archive, said)
+        asset: derive(archive, said, video)
         for asset, derive in (("moments", _moments), ("refined_moments", _refined), ("scores", _scores))
         if (archive := _archive(store, video, asset))
     }
     if not derived:
         raise NotFound(f"No answers are kept for video {video!r}.", hint="`videomoments run` keeps them.")
-    there = {m.identifier for m in rows}
-    if "scores" in derived:  # of moments that were replaced since, nothing is said any more
-        derived["scores"] = {key: score for key, score in derived["scores"].items() if key in there}
-    differences = [
-        difference
-        for asset, found in derived.items()
-        for difference in _compared(asset, found, _stored(asset, rows, found))
-    ]
+    differences = [line for asset, found in derived.items() for line in _compared(asset, found, rows)]
     if json_output:
         print_json(
             {
                 "video_id": video,
-                "derived": {a: list(f.values()) for a, f in derived.items()},
+                "derived": derived,
                 "differences": differences,
             }
         )
@@ -99,41 +91,55 @@ def _archive(store: ObjectStore, video: str, asset: str) -> Archive | None:
         return Archive.decode(path.read_bytes())
 
 
-def _moments(archive: Archive, said: Transcript) -> _Rows:
+def _moments(archive: Archive, said: Transcript, video: str) -> _Rows:
     found = replay_moments(archive, said).moments
-    return {f"{m.start_ms}": (to_seconds(m.start_ms), to_seconds(m.end_ms), m.title) for m in found}
-
-
-def _refined(archive: Archive, said: Transcript) -> _Rows:
-    found = replay_refinements(archive, said)
     return {
-        parent: (parent, to_seconds(new.start_ms), to_seconds(new.end_ms))
-        for parent, new in found.items()
-        if new.changed
+        moment_identifier(video, "generated", m.start_ms, m.end_ms): (
+            to_seconds(m.start_ms),
+            to_seconds(m.end_ms),
+            m.title,
+        )
+        for m in found
     }
 
 
-def _scores(archive: Archive, said: Transcript) -> _Rows:
-    return {identifier: (identifier, score.value) for identifier, score in replay_scores(archive, said).items()}
+def _refined(archive: Archive, said: Transcript, video: str) -> _Rows:
+    found = replay_refinements(archive, said)
+    return {parent: (to_seconds(new.start_ms), to_seconds(new.end_ms)) for parent, new in found.items() if new.changed}
 
 
-def _stored(asset: str, rows: list[MomentView], derived: Mapping[str, object]) -> _Rows:
-    """The rows in the form of what was derived."""
+def _scores(archive: Archive, said: Transcript, video: str) -> _Rows:
+    return {identifier: (score.value,) for identifier, score in replay_scores(archive, said).items()}
+
+
+def _compared(asset: str, derived: _Rows, rows: list[MomentView]) -> list[str]:
+    """What differs between what is derived and the rows, one line each.
+
+    Left out is what a person made, edited or keeps in place by an edit, and what answers say of moments that were
+    replaced since.
+    """
+    there = {m.identifier for m in rows}
+    of_people = {m.identifier for m in rows if m.edited_at or not m.generation_model}
+    with_edited_child = {m.parent_identifier for m in rows if m.edited_at and m.parent_identifier}
     if asset == "moments":
-        roots = [m for m in rows if not m.is_refined]
-        return {f"{round(m.start_time * 1000)}": (m.start_time, m.end_time, m.title) for m in roots}
-    if asset == "refined_moments":
-        return {
-            m.parent_identifier: (m.parent_identifier, m.start_time, m.end_time) for m in rows if m.parent_identifier
-        }
-    return {m.identifier: (m.identifier, m.score) for m in rows if m.identifier in derived}
+        stored: _Rows = {m.identifier: (m.start_time, m.end_time, m.title) for m in rows if not m.is_refined}
+        left_out = of_people | (with_edited_child - derived.keys())
+    elif asset == "refined_moments":
+        stored = {m.parent_identifier: (m.start_time, m.end_time) for m in rows if m.parent_identifier}
+        left_out = with_edited_child | (derived.keys() - there)
+    else:
+        stored = {m.identifier: (m.score,) for m in rows if m.identifier in derived}
+        left_out = of_people | (derived.keys() - there)
+    lines = []
+    for key in [*derived, *(key for key in stored if key not in derived)]:
+        if key not in left_out and derived.get(key) != stored.get(key):
+            said, kept = (_told(side.get(key)) for side in (derived, stored))
+            lines.append(f"{asset.replace('_', ' ')}, {key}: {said} derived, {kept} stored.")
+    return lines
 
 
-def _compared(asset: str, derived: _Rows, stored: _Rows) -> list[str]:
-    lines = [f"{asset}: {derived[key]} is derived, and not stored." for key in derived if key not in stored]
-    lines += [f"{asset}: {stored[key]} is stored, and not derived." for key in stored if key not in derived]
-    both = [key for key in derived if key in stored and derived[key] != stored[key]]
-    return lines + [f"{asset}: {derived[key]} is derived, {stored[key]} is stored." for key in both]
+def _told(row: tuple[Any, ...] | None) -> str:
+    return "nothing is" if row is None else f"{', '.join(map(str, row))} is"
 
 
 def _show(moments: _Rows) -> None:

@@ -34,6 +34,8 @@ def shown(platform: PlatformResource, video: str, archive: Archive, used: "Used[
     values: dict[str, Any] = {"model": used.model.key}
     if used.instead_of:
         values["instead_of"] = "; ".join(used.instead_of)
+    if used.clock_fault:
+        values["clock"] = used.clock_fault
     if asked:
         values |= {
             "questions": len(asked),

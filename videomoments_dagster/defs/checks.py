@@ -21,7 +21,13 @@ from videomoments_dagster.defs.assets.scores import scores
 from videomoments_dagster.defs.assets.thumbnails import thumbnails
 from videomoments_dagster.defs.assets.transcript import transcript
 from videomoments_dagster.defs.assets.video import video
-from videomoments_dagster.defs.inputs import request_config, require_transcript, require_video, temp_directory
+from videomoments_dagster.defs.inputs import (
+    cuts_clips,
+    request_config,
+    require_transcript,
+    require_video,
+    temp_directory,
+)
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.errors import VideoMomentsError
@@ -139,13 +145,16 @@ def moments_within_lengths(context: dg.AssetCheckExecutionContext, platform: Pla
 
 @dg.asset_check(asset=clips, partitions_def=videos)
 def clips_match_rows(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
-    """Every clip's file plays and lasts as long as its row says, within one frame; every moment has a clip."""
+    """Every clip's file plays and lasts as long as its row says, within one frame; every moment has a clip, unless the
+    newest request leaves clips out."""
     key, store, faults = context.partition_key, platform.store, []
     with platform.database.read() as session:
         row = require_video(session, key)
         stored = clip_queries.of_video(session, row.id)
         roots = moment_queries.of_video(session, row.id, refined=False)
-    faults += [f"{moment.title!r} has no clip." for moment in roots if not moment.clip]
+        config = request_config(session, key)
+    if cuts_clips(platform, config):
+        faults += [f"{moment.title!r} has no clip." for moment in roots if not moment.clip]
     frame_seconds = 1 / row.frame_rate if row.frame_rate else 0.1
     with temp_directory(platform, "checks", key) as directory:
         for clip in stored:

@@ -18,7 +18,7 @@ from db.queries import requests as request_queries
 from db.queries import transcripts as transcript_queries
 from db.queries import videos as video_queries
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.errors import NO_SPACE, DiskFull, StageInputMissing
+from videomoments_dagster.errors import NO_SPACE, DiskFull, InvalidConfig, NotFound, StageInputMissing
 from videomoments_dagster.moments.moment import FindOptions
 from videomoments_dagster.moments.transcript import to_ms
 from videomoments_dagster.requests.config import PipelineConfig
@@ -33,14 +33,21 @@ class Overrides(dg.Config):
 
 
 def request_config(session: Session, video: str, run_config: Overrides | None = None) -> PipelineConfig:
-    """The configuration of the newest request for the video (the defaults when there is none), with the run's
-    overrides on top. Raises InvalidConfig.
-
-    A `moment` is one run's own business: the stored one is left out, or the next run from the UI would see that alone.
-    """
-    request = request_queries.newest(session, video)
-    stored = {key: value for key, value in (request.config if request else {}).items() if key != "moment"}
+    """The configuration of the newest request for the whole video (the defaults when there is none), with the run's
+    overrides on top. Raises InvalidConfig. What is asked for one moment alone comes with its run's overrides."""
+    request = request_queries.newest_for_all_moments(session, video)
+    stored = request.config if request else {}
     return PipelineConfig.parse({**stored, **(run_config.overrides if run_config else {})})
+
+
+def cuts_clips(platform: PlatformResource, config: PipelineConfig) -> bool:
+    """Whether a run with this configuration cuts clips. A key that names no model fails later, in its own stage."""
+    if config.cut_clips is not None:
+        return config.cut_clips
+    try:
+        return platform.models.wants_clips(config.refinement_model)
+    except (NotFound, InvalidConfig):
+        return True
 
 
 def find_options(config: PipelineConfig) -> FindOptions:

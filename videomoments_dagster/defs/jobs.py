@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import STAGES_OF, STAGES_OF_ASSET, PipelineType
 
 full = dg.define_asset_job(
@@ -45,10 +46,12 @@ def selection(kind: PipelineType, *, cut_clips: bool) -> list[dg.AssetKey] | Non
     return [dg.AssetKey(asset) for asset, stages in STAGES_OF_ASSET.items() if asset != "clips" and wanted >= {*stages}]
 
 
-def alone(moment: str | None) -> dict[str, Any]:
-    """Run config of a refinement of one moment."""
-    overrides = {"config": {"overrides": {"moment": moment}}}
-    return {"ops": {"refined_moments": overrides, "scores": overrides}} if moment else {}
+def alone(config: PipelineConfig) -> dict[str, Any]:
+    """Run config of a refinement of one moment, with all that was asked for it; empty for a run about all of them."""
+    if config.moment is None:
+        return {}
+    overrides = {"config": {"overrides": config.model_dump(exclude_none=True, exclude={"title", "queue"})}}
+    return {"ops": {"refined_moments": overrides, "scores": overrides}}
 
 
 JOB_OF = {

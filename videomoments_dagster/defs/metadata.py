@@ -1,10 +1,14 @@
 """What a person sees of a materialization in the Dagster UI: thumbnails, tables of moments, plain numbers."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
 from videomoments_dagster.defs.resources import PlatformResource
+
+_MARKUP = re.compile(r"[\\`*_\[\]!<>|~&#]|^[-+=]")
+_LIST_MARK = re.compile(r"^(\d{1,9})([.)])")
 
 
 def thumbnail(platform: PlatformResource, path: str) -> dg.MarkdownMetadataValue:
@@ -25,6 +29,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.Markdo
     return dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))
 
 
+def plain(text: str) -> str:
+    """Text from models, transcripts and files as one line of markdown that shows it as it is: no picture, no link.
+
+    An operator's browser would fetch a picture named in a title.
+    """
+    line = _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+    return _LIST_MARK.sub(r"\1\\\2", line)
+
+
 def clock(seconds: float) -> str:
     """1:02:03.4, or 2:03.4 below an hour."""
     tenths = round(seconds * 10)
@@ -38,4 +51,4 @@ def _cell(value: object) -> str:
     if isinstance(value, dg.UrlMetadataValue):
         return f"[open]({value.value})"
     text = clock(value) if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return plain(text)

@@ -14,7 +14,7 @@ from db.queries import moments as moment_queries
 from db.queries.moments import MomentView, NewRefined
 from videomoments_dagster.defs.inputs import find_options, temp_directory
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.errors import StageInputMissing
+from videomoments_dagster.errors import ModelError, StageInputMissing
 from videomoments_dagster.identifiers import moment_identifier
 from videomoments_dagster.media.thumbnail import ThumbnailFailure, ThumbnailRequest, make_thumbnails
 from videomoments_dagster.models.protocols import ChatModel, ClipSource
@@ -50,6 +50,7 @@ class Refining:
     on_progress: Progress
     outcomes: list[Outcome] = field(default_factory=list)
     _exchanges: list[Exchange] = field(default_factory=list)
+    _failures: list[ModelError] = field(default_factory=list)
 
     def with_model(self, model: ChatModel) -> None:
         for root in self.roots[len(self.outcomes) :]:
@@ -65,9 +66,14 @@ class Refining:
                 shown=shown,
             )
             self.outcomes.append(Outcome(root, refined.refinement, model))
+            if refined.failure:
+                self._failures.append(refined.failure)
             if refined.exchange:
                 self._exchanges.append(refined.exchange)
             self.on_progress(len(self.outcomes) / len(self.roots))
+        if self.roots and len(self._failures) == len(self.roots):
+            self.outcomes.clear()  # of one clip it says little; of all of them that another model is needed
+            raise self._failures.pop(0)
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
@@ -76,13 +82,16 @@ class Refining:
     @property
     def inputs(self) -> Mapping[str, Any]:
         """What moments/replay.py derives the same refinements from."""
+        options = find_options(self.wanted)
         return {
+            "about": [each.root.identifier for each in self.outcomes],
             "silences": [[silence.start_ms, silence.end_ms] for silence in self.silences],
             "moments": [
                 {
                     "identifier": each.root.identifier,
                     "span": [to_ms(each.root.start_time), to_ms(each.root.end_time)],
                     "clip": [(clip := self._clip(each.root)).start_ms, clip.end_ms],
+                    "lengths": [options.min_length_ms, options.max_length_ms],
                     "model": each.model.key,
                     "times_trusted": each.model.times_trusted,
                 }
@@ -120,17 +129,13 @@ class Refining:
 
 
 def roots_of(session: Session, video: Video, moment: str | None) -> list[MomentView]:
-    """The moments to refine: all root ones, or the one that `moment` names or refines. Raises StageInputMissing."""
-    everything = moment_queries.of_video(session, video.id)
-    if moment is None:
-        return [each for each in everything if not each.is_refined]
-    named = next((each for each in everything if each.identifier == moment), None)
-    root = named.parent_identifier if named and named.is_refined else moment
-    found = [each for each in everything if each.identifier == root and not each.is_refined]
-    if not found:
+    """The moments to refine: all root ones, or the root `moment` alone. Raises StageInputMissing."""
+    roots = moment_queries.of_video(session, video.id, refined=False)
+    found = [each for each in roots if moment in {None, each.identifier}]
+    if moment and not found:
         raise StageInputMissing(
             f"Video {video.identifier!r} has no moment {moment!r} to refine.",
-            hint="`videomoments moments` shows them; generating anew gives moments new identifiers.",
+            hint="Name a moment that is no refinement itself; generating anew gives moments new identifiers.",
         )
     return found
 

@@ -13,10 +13,13 @@ from videomoments_dagster.errors import (
     ClockUntrusted,
     InvalidConfig,
     ModelAnswerInvalid,
+    ModelError,
     ModelNotConfigured,
     ModelUnavailable,
+    NotFound,
     TunnelUnavailable,
 )
+from videomoments_dagster.models.defaults import DEFAULTS
 from videomoments_dagster.models.entry import ModelEntry
 from videomoments_dagster.models.protocols import ChatModel, Sampling, SpeechRecognizer
 from videomoments_dagster.models.registry import ModelRegistry, Role
@@ -37,11 +40,13 @@ _DOWN = (ModelUnavailable, TunnelUnavailable, ModelAnswerInvalid, ClockUntrusted
 
 @dataclass(frozen=True, slots=True)
 class Used(Generic[_Model, _Answer]):
-    """`answer` is `model`'s; `instead_of` says which models before it failed, and how."""
+    """`answer` is `model`'s; `instead_of` says which models before it failed, and how; `clock_fault` what is wrong with
+    its clock, when it is used all the same."""
 
     model: _Model
     answer: _Answer
     instead_of: tuple[str, ...] = ()
+    clock_fault: str = ""
 
 
 class Models:
@@ -61,8 +66,8 @@ class Models:
     ) -> None:
         self.registry, self._settings = registry, settings
         self._publish, self._warn = publish, warn
-        self._servers: dict[ModelEntry, ModelServer] = {}
-        self._chats: dict[ModelEntry, ChatClient] = {}
+        self._servers: dict[str, ModelServer] = {}
+        self._chats: dict[str, tuple[ModelServer, ChatClient]] = {}
 
     def wants_clips(self, refinement_model: str | None) -> bool:
         """Whether clips belong to a run with this refinement model (None: the default's): they are what it watches.
@@ -113,19 +118,27 @@ class Models:
         return LanguageModel(entry, self._chat(entry), sampling, times_trusted=trusted)
 
     def _server(self, entry: ModelEntry) -> "ModelServer":
-        if entry not in self._servers:
-            from videomoments_dagster.models.server import ModelServer
+        """Kept for the process until the entry is edited."""
+        known = self._servers.get(entry.key)
+        if known and known.entry == entry:
+            return known
+        if known:
+            known.close()
+        from videomoments_dagster.models.server import ModelServer
 
-            self._servers[entry] = ModelServer(entry, self._settings)
-        return self._servers[entry]
+        self._servers[entry.key] = server = ModelServer(entry, self._settings)
+        return server
 
     def _chat(self, entry: ModelEntry) -> "ChatClient":
-        """Kept for the process: it remembers what its server refuses."""
-        if entry not in self._chats:
-            from videomoments_dagster.models.chat import ChatClient
+        """Kept with its server: it remembers what that one refuses."""
+        server = self._server(entry)
+        known = self._chats.get(entry.key)
+        if known and known[0] is server:
+            return known[1]
+        from videomoments_dagster.models.chat import ChatClient
 
-            self._chats[entry] = ChatClient(entry, self._server(entry))
-        return self._chats[entry]
+        self._chats[entry.key] = server, ChatClient(entry, server)
+        return self._chats[entry.key][1]
 
     def _check_clock(self, entry: ModelEntry) -> bool:
         """Whether the model's times may be used. Checks a model before its first use; raises ClockUntrusted."""
@@ -147,19 +160,31 @@ class Models:
         use: Callable[[_Model], _Answer],
     ) -> Used[_Model, _Answer]:
         key = asked or self.registry.default(role)
-        failed: dict[str, str] = {}
+        failed: dict[str, ModelError] = {}
         while True:
-            entry = self.registry.get(key)
             try:
+                entry = self.registry.get(key)
                 model = make(entry)
-                return Used(model, use(model), tuple(f"{was}: {why}" for was, why in failed.items()))
-            except (*_DOWN, ModelNotConfigured) as error:
-                first = not failed
-                if not entry.fallback or entry.fallback in failed or (isinstance(error, ModelNotConfigured) and first):
+                answer = use(model)
+            except (ModelNotConfigured, NotFound, InvalidConfig) as error:
+                if not failed:
                     raise
-                failed[key] = error.message
-                self._warn(f"{key} is not used: {error.message} {entry.fallback} is asked instead.")
-                key = entry.fallback
+                self._warn(f"{key} can't be fallen back to: {error.message}")
+                entry = DEFAULTS.get(key)
+            except _DOWN as error:
+                failed[key] = error
+                entry = self.registry.get(key)
+                self._warn(f"{key} is not used: {error.message}")
+            else:
+                told = tuple(f"{was}: {error.message}" for was, error in failed.items())
+                return Used(model, answer, told, self._clock_fault(entry))
+            if entry is None or not entry.fallback or entry.fallback in failed:
+                raise next(iter(failed.values()))  # what is wrong is that the first one is down
+            key = entry.fallback
+
+    def _clock_fault(self, entry: ModelEntry) -> str:
+        verdict = None if entry.is_builtin else self.registry.verdict(entry)
+        return verdict.reason if verdict and not verdict.trusted else ""
 
 
 def builtin_speech() -> "BuiltinSpeech":

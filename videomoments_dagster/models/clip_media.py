@@ -1,6 +1,7 @@
 """How a clip is shown to a model: by its signed URL, as its bytes, or as still frames with their times.
 
-A URL of this machine's loopback means nothing to a model on another host: it gets the bytes instead.
+A URL of this machine's loopback means nothing to a model on another host: it gets the bytes instead, or frames where
+those are too many.
 """
 
 import base64
@@ -13,13 +14,18 @@ from videomoments_dagster.models.chat import ImageUrl, Media, VideoUrl
 from videomoments_dagster.models.entry import ModelEntry
 from videomoments_dagster.models.protocols import ClipSource
 
+
+class ClipTooLarge(ModelRefused):
+    """More bytes than `max_video_bytes` of the entry."""
+
+
 _MOST_FRAMES = 24
 _CLOSE_MS = 700  # frames nearer than this show the same
 
 
 def media_of(shown: ClipSource, entry: ModelEntry, places_ms: Sequence[int]) -> list[Media]:
     """The parts of a message that show the clip. Frames are taken at `places_ms` (ms of the source video's clock) and
-    evenly between. Raises ModelRefused for a clip larger than `max_video_bytes`, and what storage and media raise."""
+    evenly between. Raises ClipTooLarge for a clip larger than `max_video_bytes`, and what storage and media raise."""
     if entry.video_transport == "url":
         url = shown.url()
         model_host = entry.ssh_host or urlsplit(entry.base_url).hostname
@@ -28,12 +34,13 @@ def media_of(shown: ClipSource, entry: ModelEntry, places_ms: Sequence[int]) -> 
     if entry.video_transport != "frames":
         with shown.file() as path:
             size_bytes = path.stat().st_size
-            if size_bytes > entry.max_video_bytes:
-                raise ModelRefused(
+            if size_bytes <= entry.max_video_bytes:
+                return [VideoUrl(f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}")]
+            if entry.video_transport == "data":
+                raise ClipTooLarge(
                     f"The clip has {size_bytes} bytes; {entry.key} takes {entry.max_video_bytes} as data.",
                     hint="Raise max_video_bytes of the model, or set video_transport to frames.",
                 )
-            return [VideoUrl(f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}")]
     times = _frame_times(shown.span.start_ms, shown.span.end_ms, places_ms)
     pictures = shown.frames(times)
     return [

@@ -5,9 +5,12 @@ run in this process. Secrets are never part of an entry: a key file is named, an
 """
 
 import hashlib
+import ipaddress
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -16,10 +19,10 @@ from videomoments_dagster.settings import Settings
 
 KEY_PATTERN = r"[a-z0-9][a-z0-9_]{0,63}"
 BUILTIN_PREFIX = "builtin_"
-_HOST = r"[A-Za-z0-9._:-]*"
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _WHERE = (
-    "kind", "ssh_host", "ssh_port", "ssh_user", "remote_host", "remote_port", "base_url", "endpoint", "model_name",
-    "video_transport",
+    "kind", "supports_video", "ssh_host", "ssh_port", "ssh_user", "remote_host", "remote_port", "base_url", "endpoint",
+    "model_name", "video_transport",
 )  # fmt: skip
 
 
@@ -31,7 +34,7 @@ class ModelEntry(BaseModel):
     key: str = Field(pattern=f"^{KEY_PATTERN}$", description="The name that requests and settings use")
     kind: Literal["speech", "chat"] = Field(description="What it does: transcribe, or answer in words")
     supports_video: bool = Field(False, description="It watches clips")
-    ssh_host: str = Field("", max_length=253, pattern=f"^{_HOST}$", description="Host of the SSH tunnel")
+    ssh_host: str = Field("", max_length=253, description="Host of the SSH tunnel")
     ssh_port: int = Field(22, ge=1, le=65535, description="SSH port of that host")
     ssh_user: str = Field("", max_length=64, description="User on that host")
     ssh_key_file: str = Field("", max_length=1024, description="Private key file; the agent's keys when empty")
@@ -39,7 +42,6 @@ class ModelEntry(BaseModel):
         "localhost",
         min_length=1,
         max_length=253,
-        pattern=f"^{_HOST}$",
         description="The model's host, seen from the SSH host",
     )
     remote_port: int = Field(8000, ge=1, le=65535, description="The model's port there")
@@ -65,9 +67,22 @@ class ModelEntry(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _http(cls, url: str) -> str:
-        if url and not url.startswith(("http://", "https://")):
-            raise ValueError("an http:// or https:// address")
+        if not url:
+            return url
+        parts = urlsplit(url)  # ValueError for an address in brackets that is none
+        _ = parts.port  # ValueError for one above 65535
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("an http:// or https:// address with a host, without a query")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("no password here: name the variable that holds it in api_key_variable")
+        _require_host(parts.hostname)
         return url.rstrip("/")
+
+    @field_validator("ssh_host", "remote_host")
+    @classmethod
+    def _host(cls, host: str) -> str:
+        _require_host(host)
+        return host
 
     @field_validator("top_p", "top_k", mode="before")
     @classmethod
@@ -78,6 +93,8 @@ class ModelEntry(BaseModel):
     def _consistent(self) -> Self:
         if self.base_url and self.ssh_host:
             raise ValueError("base_url and ssh_host exclude each other")
+        if self.ssh_port != 22 and not self.ssh_host:
+            raise ValueError("ssh_port needs ssh_host; the settings' host has VIDEOMOMENTS_SSH_PORT")
         if self.fallback == self.key:
             raise ValueError("fallback is the model itself")
         if self.max_tokens >= self.context_tokens:
@@ -119,9 +136,22 @@ class ModelEntry(BaseModel):
     @classmethod
     def parse(cls, key: str, fields: Mapping[str, Any]) -> "ModelEntry":
         """Validate, or raise InvalidConfig naming each field that is wrong."""
+        if "key" in fields:
+            raise InvalidConfig(
+                f"Model {key[:64]!r}: its key can't be changed.", hint="Add another, and remove this one."
+            )
         try:
             return cls.model_validate({**fields, "key": key})
         except ValidationError as error:
             faults = [f"{'.'.join(map(str, e['loc'])) or 'entry'}: {e['msg']}" for e in error.errors()]
             known = ", ".join(name for name in cls.model_fields if name != "key")
             raise InvalidConfig(f"Model {key[:64]!r}: {'; '.join(faults)}.", hint=f"Known fields: {known}.") from None
+
+
+def _require_host(host: str) -> None:
+    """Raises ValueError for what is neither empty, nor a host name, nor an IP address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if host and not all(_LABEL.fullmatch(label) for label in host.rstrip(".").split(".")):
+            raise ValueError("a host name or an IP address") from None

@@ -8,11 +8,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from videomoments_dagster.errors import ModelAnswerInvalid
+from videomoments_dagster.errors import ModelAnswerInvalid, ModelError
 from videomoments_dagster.models.chat import ChatClient, Media
-from videomoments_dagster.models.clip_media import media_of
+from videomoments_dagster.models.clip_media import ClipTooLarge, media_of
 from videomoments_dagster.models.entry import ModelEntry
 from videomoments_dagster.models.protocols import ClipSource, Found, Refined, Sampling, Scored
+from videomoments_dagster.models.server import RequestRefused
 from videomoments_dagster.moments import choice, generation, judging, prompts
 from videomoments_dagster.moments.candidates import end_candidates, start_candidates
 from videomoments_dagster.moments.exchange import Exchange
@@ -21,7 +22,12 @@ from videomoments_dagster.moments.transcript import Transcript
 from videomoments_dagster.processes import Progress
 
 _TRIES = 2  # an answer that makes no sense is asked for once more
+_REFUSED_FOR_ITS_CONTENT = {400, 413, 422}  # this clip, this question; another may be taken
 _SECOND_TEMPERATURE = 0.3  # at 0 the same nonsense would come again
+
+
+def _kept(span: Span, error: ModelError) -> Refined:
+    return Refined(Refinement(span.start_ms, span.end_ms, False, f"Kept: {error.message}"), failure=error)
 
 
 class LanguageModel:
@@ -40,7 +46,7 @@ class LanguageModel:
             temperature=entry.temperature if sampling.temperature is None else sampling.temperature,
             top_p=sampling.top_p or entry.top_p,
             top_k=sampling.top_k or entry.top_k,
-            max_tokens=sampling.max_tokens or entry.max_tokens,
+            max_tokens=min(sampling.max_tokens or entry.max_tokens, entry.context_tokens // 2),
         )
         self._entry, self._chat = entry, chat
 
@@ -49,7 +55,7 @@ class LanguageModel:
         """What windows are made by: tokens of context and of an answer."""
         return {
             "context_tokens": self._entry.context_tokens,
-            "max_tokens": min(self.sampling.max_tokens or self._entry.max_tokens, self._entry.context_tokens // 2),
+            "max_tokens": self.sampling.max_tokens or self._entry.max_tokens,
         }
 
     def generation_prompt(self, options: FindOptions) -> Prompt:
@@ -87,11 +93,15 @@ class LanguageModel:
             )
         question = choice.question(moment, clip, starts, ends)
         system = choice.REFINEMENT_PROMPT.system
-        media: Sequence[Media] = media_of(shown, self._entry, [c.at_ms for c in (*starts, *ends)]) if shown else ()
         try:
+            media = media_of(shown, self._entry, [c.at_ms for c in (*starts, *ends)]) if shown else ()
             exchange = self._ask(about, system, question, choice.CHOICE_SCHEMA, choice.usable, media)
-        except ModelAnswerInvalid as error:
-            return Refined(Refinement(span.start_ms, span.end_ms, False, f"Kept: {error.message}"))
+        except (ModelAnswerInvalid, ClipTooLarge) as error:
+            return _kept(span, error)
+        except RequestRefused as error:
+            if error.answer_status not in _REFUSED_FOR_ITS_CONTENT:
+                raise
+            return _kept(span, error)
         chosen = choice.choose(
             exchange.answer, span, clip, transcript, silences, options, times_trusted=self.times_trusted
         )

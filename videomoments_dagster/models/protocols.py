@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from videomoments_dagster.errors import ModelError
 from videomoments_dagster.moments.exchange import Exchange
 from videomoments_dagster.moments.moment import FindOptions, FindResult, FoundMoment, Prompt, Refinement, Score, Span
 from videomoments_dagster.moments.transcript import Transcript
@@ -42,10 +43,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """One moment's refinement, and the exchange it was derived from (None when no model was asked)."""
+    """One moment's refinement, and the exchange it was derived from (None when no model was asked). `failure`: why the
+    model could not be asked about this one, which is therefore unchanged."""
 
     refinement: Refinement
     exchange: Exchange | None = None
+    failure: ModelError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,14 @@ class ModelRegistry:
             pipe.execute()
 
     def entries(self) -> list[ModelEntry]:
-        """Every entry as it is used, sorted by key. One whose hash was broken by hand is the default, or left out."""
+        """Every entry as it is used, sorted by key, but for those that `faults` tells of."""
+        return [entry for entry in self._all().values() if isinstance(entry, ModelEntry)]
+
+    def faults(self) -> dict[str, str]:
+        """What is wrong with entries whose hash was broken by hand, by key. They can't be used until they are set."""
+        return {key: error.message for key, error in self._all().items() if isinstance(error, InvalidConfig)}
+
+    def _all(self) -> dict[str, ModelEntry | InvalidConfig]:
         self.seed()
         with reaching(self._redis):
             stored_keys: Any = self._redis.smembers(KEYS)
@@ -75,13 +82,14 @@ class ModelRegistry:
             for key in keys:
                 pipe.hgetall(_name(key))
             stored = pipe.execute()
-        found = []
+        found: dict[str, ModelEntry | InvalidConfig] = {}
         for key, fields in zip(keys, stored, strict=True):
             try:
-                found.append(self._effective(key, fields))
-            except (InvalidConfig, NotFound):
-                if key in DEFAULTS:
-                    found.append(DEFAULTS[key].with_settings(self._settings))
+                found[key] = self._effective(key, fields)
+            except InvalidConfig as error:
+                found[key] = error
+            except NotFound:  # its hash expired or was deleted by hand
+                continue
         return found
 
     def get(self, key: str) -> ModelEntry:
@@ -105,8 +113,7 @@ class ModelRegistry:
                     pipe.watch(_name(key), KEYS)
                     old: Any = pipe.hgetall(_name(key))
                     entry = ModelEntry.parse(key, {**_default_fields(key), **old, **fields})
-                    if entry.fallback and entry.fallback not in DEFAULTS and not pipe.sismember(KEYS, entry.fallback):
-                        raise InvalidConfig(f"Model {key!r}: fallback: there is no model {entry.fallback!r}.")
+                    self._require_fallback(entry)
                     pipe.multi()
                     pipe.delete(_name(key))
                     pipe.hset(_name(key), mapping=_texts(entry))
@@ -118,7 +125,13 @@ class ModelRegistry:
                 return entry.with_settings(self._settings)
 
     def remove(self, key: str) -> None:
-        """Forget an entry; one of the code's goes back to its defaults. Raises NotFound."""
+        """Forget an entry; one of the code's goes back to its defaults. Raises NotFound, and InvalidConfig for one that
+        another falls back to."""
+        if key.startswith(BUILTIN_PREFIX):
+            raise InvalidConfig(f"{key} runs in this process and can't be removed.", hint="Nothing has to use it.")
+        users = [entry.key for entry in self.entries() if entry.fallback == key]
+        if users and key not in DEFAULTS:
+            raise InvalidConfig(f"Model {key!r} is the fallback of {', '.join(users)}.", hint="Change theirs first.")
         with reaching(self._redis):
             known = self._redis.delete(_name(key), _verdict_name(key))
             if key not in DEFAULTS:
@@ -137,7 +150,10 @@ class ModelRegistry:
         if asked:
             return asked
         preferred = _PREFERRED[role]
-        if self.get(preferred).is_configured:
+        try:
+            if self.get(preferred).is_configured:
+                return preferred
+        except InvalidConfig:  # broken by hand: its use says so, where another model's would hide it
             return preferred
         return "builtin_speech" if role == "speech" else "builtin_moments"
 
@@ -156,6 +172,18 @@ class ModelRegistry:
     def record_verdict(self, key: str, verdict: Verdict) -> None:
         with reaching(self._redis):
             self._redis.set(_verdict_name(key), json.dumps(asdict(verdict)))
+
+    def _require_fallback(self, entry: ModelEntry) -> None:
+        if not entry.fallback:
+            return
+        try:
+            other = self.get(entry.fallback)
+        except NotFound:
+            raise InvalidConfig(f"Model {entry.key!r}: fallback: there is no model {entry.fallback!r}.") from None
+        if other.kind != entry.kind:
+            raise InvalidConfig(
+                f"Model {entry.key!r}: fallback: {other.key} is of kind {other.kind}, not {entry.kind}."
+            )
 
     def _effective(self, key: str, fields: Mapping[str, str]) -> ModelEntry:
         if not fields and key not in DEFAULTS:

@@ -6,8 +6,9 @@ Pure: bytes in, bytes out. Where they are stored is the caller's business.
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from videomoments_dagster.errors import InvalidInput
@@ -59,23 +60,29 @@ class Archive:
                 exchanges=tuple(Exchange.from_json(each) for each in value["exchanges"]),
                 inputs=value["inputs"],
             )
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
             raise InvalidInput(f"The stored answers can't be read: {type(error).__name__}.") from None
 
 
 def with_earlier(archive: Archive, earlier: Archive) -> Archive:
     """The archive of a run about one moment alone, with what `earlier` kept of the others."""
-    if earlier.transcript_digest != archive.transcript_digest or earlier.options != archive.options:
+    if earlier.transcript_digest != archive.transcript_digest:
         return archive
+    renewed, inputs = set(archive.inputs["about"]), dict(archive.inputs)
+    inputs["about"] = [*(each for each in earlier.inputs["about"] if each not in renewed), *inputs["about"]]
     if archive.asset == "scores":
-        exchanges = (*earlier.exchanges, *archive.exchanges)
-        inputs = {"moments": [*earlier.inputs["moments"], *archive.inputs["moments"]]}
+        pairs = [
+            (exchange, {number: each for number, each in numbered.items() if each not in renewed})
+            for exchange, numbered in zip(earlier.exchanges, earlier.inputs["numbered"], strict=True)
+        ]
+        kept = [(exchange, numbered) for exchange, numbered in pairs if numbered]
+        exchanges = (*(exchange for exchange, _ in kept), *archive.exchanges)
+        inputs["numbered"] = [*(numbered for _, numbered in kept), *inputs["numbered"]]
     else:
-        renewed = {each["identifier"] for each in archive.inputs["moments"]}
         exchanges = (*(each for each in earlier.exchanges if each.about not in renewed), *archive.exchanges)
-        kept = [each for each in earlier.inputs["moments"] if each["identifier"] not in renewed]
-        inputs = {**archive.inputs, "moments": [*kept, *archive.inputs["moments"]]}
-    return Archive(archive.asset, archive.model, archive.options, archive.transcript_digest, exchanges, inputs)
+        others = [each for each in earlier.inputs["moments"] if each["identifier"] not in renewed]
+        inputs["moments"] = [*others, *inputs["moments"]]
+    return replace(archive, exchanges=exchanges, inputs=inputs)
 
 
 def digest(transcript: Transcript) -> str:

@@ -10,7 +10,7 @@ from videomoments_dagster.errors import Conflict, InvalidInput
 from videomoments_dagster.moments import choice, generation, judging, refinement
 from videomoments_dagster.moments.archive import Archive, digest
 from videomoments_dagster.moments.finding import find_moments
-from videomoments_dagster.moments.moment import FindResult, Refinement, Score, Span
+from videomoments_dagster.moments.moment import FindOptions, FindResult, Refinement, Score, Span
 from videomoments_dagster.moments.transcript import Transcript
 
 _BUILTIN = "builtin_moments"
@@ -29,16 +29,18 @@ def replay_moments(archive: Archive, transcript: Transcript) -> FindResult:
 
 
 def replay_refinements(archive: Archive, transcript: Transcript) -> dict[str, Refinement]:
-    """By identifier of the root moment. `inputs`: silences, and for each moment its span, its clip, the model that
-    refined it and whether that model's own times were trusted. All times ms."""
+    """By identifier of the root moment. `inputs`: `about`, those identifiers; silences; and for each of the moments its
+    span, its clip, the lengths allowed, the model that refined it and whether that model's own times were trusted. All
+    times ms."""
     _same(archive, transcript)
     silences = [Span(*silence) for silence in _read(archive.inputs, "silences")["silences"]]
     answers = {exchange.about: exchange.answer for exchange in archive.exchanges}
     found: dict[str, Refinement] = {}
     for each in _read(archive.inputs, "moments")["moments"]:
         moment, clip, identifier = Span(*each["span"]), Span(*each["clip"]), each["identifier"]
+        options = FindOptions(*each["lengths"])
         if each["model"] == _BUILTIN:
-            found[identifier] = refinement.refine(moment, clip, transcript, silences, archive.options)
+            found[identifier] = refinement.refine(moment, clip, transcript, silences, options)
         else:
             found[identifier] = choice.choose(
                 answers.get(identifier),
@@ -46,18 +48,18 @@ def replay_refinements(archive: Archive, transcript: Transcript) -> dict[str, Re
                 clip,
                 transcript,
                 silences,
-                archive.options,
+                options,
                 times_trusted=each["times_trusted"],
             )
     return found
 
 
 def replay_scores(archive: Archive, transcript: Transcript) -> dict[str, Score]:
-    """By identifier. `inputs`: `moments`, for each exchange the identifiers that its numbers 1, 2, ... stand for. The
-    builtin scorer's scores are not kept: they follow from the rows."""
+    """By identifier. `inputs`: `about`, the identifiers that were scored; `numbered`, for each exchange those of them
+    that its numbers stand for. The builtin scorer's scores are not kept: they follow from the rows."""
     _same(archive, transcript)
     found: dict[str, Score] = {}
-    for exchange, numbered in zip(archive.exchanges, _read(archive.inputs, "moments")["moments"], strict=True):
+    for exchange, numbered in zip(archive.exchanges, _read(archive.inputs, "numbered")["numbered"], strict=True):
         by_number = {int(number): identifier for number, identifier in numbered.items()}
         scores = judging.scores(exchange.answer, tuple(by_number))
         found |= {by_number[number]: score for number, score in scores.items()}

@@ -96,8 +96,10 @@ class LiveStatus:
         self._set(video, {"status": "running", "run_id": run_id, "started_at": _now()})
 
     def skip(self, video: str, stages: Iterable[Stage]) -> None:
-        """Stages that this run leaves out."""
-        if fields := {f"{stage}_status": "skipped" for stage in stages}:
+        """Stages that this run leaves out, of those that still wait: what is done stays done in a run's retry."""
+        known = self.read(video)
+        waiting = {each.stage for each in known.stages if each.status == "pending"} if known else set()
+        if fields := {f"{stage}_status": "skipped" for stage in stages if stage in waiting}:
             self._set(video, fields)
 
     def stage_started(self, video: str, stage: Stage) -> None:

@@ -58,9 +58,10 @@ def scores(context: dg.AssetExecutionContext, platform: PlatformResource, config
             digest(said),
             used.answer.exchanges,
             inputs={
-                "moments": [
+                "about": [m.identifier for m in found],
+                "numbered": [
                     {str(number): found[number - 1].identifier for number in numbers} for numbers in used.answer.numbers
-                ]
+                ],
             },
         )
         answers.keep(platform, key, archive, alone=wanted.moment is not None)

@@ -61,6 +61,7 @@ def transcript(
         metadata={
             "model": recognizer.key,
             **({"instead_of": "; ".join(used.instead_of)} if used.instead_of else {}),
+            **({"clock": used.clock_fault} if used.clock_fault else {}),
             "number_of_words": len(said.words),
             "number_of_segments": len(said.sentences),
             "processing_seconds": heard.processing_time_seconds,

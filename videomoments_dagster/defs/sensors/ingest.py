@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from db.models import PipelineRequest
 from db.queries import requests as request_queries
 from videomoments_dagster.defs import jobs
+from videomoments_dagster.defs.inputs import cuts_clips
 from videomoments_dagster.defs.partitions import VIDEOS, videos
 from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
-from videomoments_dagster.errors import Conflict, InvalidConfig, NotFound, ServiceUnavailable, VideoMomentsError
+from videomoments_dagster.errors import Conflict, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.requests.config import PipelineConfig
-from videomoments_dagster.requests.stages import PipelineType
 from videomoments_dagster.requests.stream import DeleteMessage, RequestStream, StartMessage
 
 BLOCK_SECONDS = 4.0  # the tick waits for a message, not the daemon's loop (defs/daemon.py)
@@ -89,7 +89,7 @@ def _take(
         if row.state in {"finished", "rejected"}:
             return
     config = PipelineConfig.parse(message.config)
-    selection = jobs.selection(message.pipeline_type, cut_clips=_cuts_clips(platform, config))
+    selection = jobs.selection(message.pipeline_type, cut_clips=cuts_clips(platform, config))
     if message.video_id not in tick.added:
         tick.added.append(message.video_id)
     tick.runs[message.request_id] = dg.RunRequest(
@@ -97,20 +97,10 @@ def _take(
         job_name=jobs.JOB_OF[message.pipeline_type],
         partition_key=message.video_id,
         asset_selection=selection,
-        run_config=jobs.alone(config.moment) if message.pipeline_type is PipelineType.REFINEMENT_ONLY else {},
+        run_config=jobs.alone(config),
         tags={REQUEST_TAG: message.request_id, PIPELINE_TAG: message.pipeline_type.value}
         | ({QUEUE_TAG: message.config["queue"]} if message.config.get("queue") else {}),
     )
-
-
-def _cuts_clips(platform: PlatformResource, config: PipelineConfig) -> bool:
-    """Whether this request's run cuts clips. A key that names no model fails in its stage, with the right error."""
-    if config.cut_clips is not None:
-        return config.cut_clips
-    try:
-        return platform.models.wants_clips(config.refinement_model)
-    except (NotFound, InvalidConfig):
-        return True
 
 
 def _record(session: Session, message: StartMessage) -> PipelineRequest:
