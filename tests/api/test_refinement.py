@@ -9,6 +9,7 @@ from redis import Redis
 
 from api.services import Services
 from db.queries import requests as request_queries
+from db.queries import videos
 from tests import factories
 from tests.api.conftest import assert_problem, messages, store_video
 from videomoments_dagster.storage import names
@@ -37,11 +38,11 @@ def test_one_moment_is_asked_for_with_what_the_video_was_asked_for(
             video_identifier=talk,
             source_url=None,
             pipeline_type="full",
-            config={"max_moments": 3, "refinement_model": "minimax"},
+            config={"max_moments": 3, "max_moment_length": 300, "refinement_model": "minimax"},
         )
         request_queries.mark_launched(session, row.request_id, "run")
         request_queries.mark_finished(session, row.request_id)
-    body = {"config": {"refinement_model": "qwen3_vl_fp8"}}
+    body = {"config": {"refinement_model": "qwen3_vl_fp8", "max_moment_length": 600}}
     response = client.post(f"/api/videos/{talk}/moments/{moment}/refine", json=body)
     assert response.status_code == 202, response.text
     assert response.json()["pipeline_type"] == "refinement_only"
@@ -52,6 +53,23 @@ def test_one_moment_is_asked_for_with_what_the_video_was_asked_for(
     stages = {each["stage"]: each["status"] for each in client.get(response.json()["status_url"]).json()["stages"]}
     assert {stage for stage, status in stages.items() if status == "pending"} == {"MOMENT_REFINEMENT", "SCORING"}
     assert_problem(client.post(f"/api/videos/{talk}/moments/{moment}/refine"), 409, "pipeline_active")
+
+
+def test_a_key_used_for_one_moment_is_not_good_for_another(client: TestClient, services: Services, talk: str) -> None:
+    with services.database.session() as session:
+        factories.moment(session, videos.require(session, talk), identifier="dddddddddddddddd")
+    headers = {"Idempotency-Key": "once"}
+    first = client.post(f"/api/videos/{talk}/moments/{ROOT}/refine", headers=headers)
+    again = client.post(f"/api/videos/{talk}/moments/{ROOT}/refine", headers=headers)
+    assert first.status_code == again.status_code == 202 and first.json() == again.json()
+    other = client.post(f"/api/videos/{talk}/moments/dddddddddddddddd/refine", headers=headers)
+    assert_problem(other, 409, "conflict")
+
+
+def test_a_moment_is_named_for_its_refinement_only(client: TestClient, talk: str) -> None:
+    for kind in ("full", "moments_only", "clips_only"):
+        body = {"pipeline_type": kind, "config": {"moment": ROOT}}
+        assert_problem(client.post(f"/api/pipeline/{talk}/start", json=body), 422, "invalid_config")
 
 
 def test_another_videos_moment_is_not_found(client: TestClient, services: Services, talk: str) -> None:

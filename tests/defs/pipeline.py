@@ -10,12 +10,18 @@ from db.queries import requests as request_queries
 from videomoments_dagster.definitions import build_definitions
 from videomoments_dagster.defs import jobs
 from videomoments_dagster.defs.partitions import VIDEOS
-from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG
+from videomoments_dagster.defs.policies import PARTITION_TAG, PIPELINE_TAG, REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.requests.stages import PipelineType
 
 
-def submit(platform: PlatformResource, video: str, url: str | None, config: dict[str, object] | None = None) -> str:
+def submit(
+    platform: PlatformResource,
+    video: str,
+    url: str | None,
+    config: dict[str, Any] | None = None,
+    kind: PipelineType = PipelineType.FULL,
+) -> str:
     """The durable row of a request; returns its id."""
     request_id = str(uuid4())
     with platform.database.session() as session:
@@ -24,7 +30,7 @@ def submit(platform: PlatformResource, video: str, url: str | None, config: dict
             request_id=request_id,
             video_identifier=video,
             source_url=url,
-            pipeline_type=PipelineType.FULL,
+            pipeline_type=kind,
             config=config or {},
         )
     return request_id
@@ -52,6 +58,13 @@ def execute(
         asset_selection=selection,
         run_config=run_config,
     )
+
+
+def execute_checks(platform: PlatformResource, instance: dg.DagsterInstance, video: str) -> dict[str, bool]:
+    """All checks of the video alone, as `videomoments check` runs them: whether each passed."""
+    job = build_definitions(platform=platform).resolve_job_def(jobs.checks.name)
+    result = job.execute_in_process(instance=instance, tags={PARTITION_TAG: video}, raise_on_error=False)
+    return {found.check_name: found.passed for found in result.get_asset_check_evaluations()}
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> dict[str, object]:

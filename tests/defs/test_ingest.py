@@ -64,6 +64,50 @@ def test_a_request_becomes_a_partition_and_a_run(platform: PlatformResource, ins
     assert isinstance(_tick(platform, instance, result.cursor), dg.SkipReason)
 
 
+def test_a_request_chooses_what_its_run_does(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
+    """A text-only refinement model leaves the clips out; one moment alone comes with all that was asked for it."""
+    stream, url = RequestStream(platform.redis), "https://example.com/talk.mp4"
+    platform.models.registry.change("minimax", {"base_url": "http://127.0.0.1:9"})
+    moment = {"moment": "aaaaaaaaaaaaaaaa", "max_moment_length": 60.0, "queue": "gpu"}
+    for request, kind, config in (
+        ("text", PipelineType.FULL, {"refinement_model": "minimax"}),
+        ("text-with", PipelineType.MOMENTS_ONLY, {"refinement_model": "minimax", "cut_clips": True}),
+        ("text-again", PipelineType.MOMENTS_ONLY, {"refinement_model": "minimax"}),
+        ("clips", PipelineType.CLIPS_ONLY, {"refinement_model": "minimax"}),
+        ("video", PipelineType.FULL, {"refinement_model": "qwen3_vl_fp8"}),
+        ("builtin", PipelineType.FULL, {"refinement_model": "builtin_moments"}),
+        ("without", PipelineType.FULL, {"cut_clips": False}),
+        ("unknown", PipelineType.FULL, {"refinement_model": "nobody"}),
+        ("one", PipelineType.REFINEMENT_ONLY, moment),
+        ("all", PipelineType.REFINEMENT_ONLY, {}),
+    ):
+        stream.publish(StartMessage(request, request, kind, url, config))
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult) and result.run_requests
+    runs = {run.run_key: run for run in result.run_requests}
+    selected = {
+        name: {key.to_user_string() for key in run.asset_selection} if run.asset_selection else None
+        for name, run in runs.items()
+    }
+    text_only = {"moments", "refined_moments", "scores", "thumbnails"}
+    assert selected == {
+        "text": text_only | {"video", "audio", "transcript"},
+        "text-with": None,
+        "text-again": text_only,
+        "clips": None,
+        "video": None,
+        "builtin": None,
+        "without": text_only | {"video", "audio", "transcript"},
+        "unknown": None,
+        "one": None,
+        "all": None,
+    }
+    asked = {name: run.run_config for name, run in runs.items() if run.run_config}
+    overrides = asked.pop("one")["ops"]["refined_moments"]["config"]["overrides"]
+    assert asked == {} and overrides["moment"] == "aaaaaaaaaaaaaaaa" and overrides["max_moment_length"] == 60.0
+    assert runs["one"].run_config["ops"]["scores"]["config"]["overrides"] == overrides
+
+
 def test_a_request_chooses_its_queue(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
     requests = RequestStream(platform.redis)
     requests.publish(StartMessage("r1", "talk", PipelineType.FULL, "https://example.com/talk.mp4", {"queue": "gpu"}))

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,18 @@ from db.queries import moments as moment_queries
 from db.queries import transcripts as transcript_queries
 from db.queries import videos as video_queries
 from db.queries.moments import MomentView
-from tests.defs.pipeline import execute, failure_of, submit
+from tests.defs.pipeline import execute, execute_checks, failure_of, submit
 from tests.defs.remote_models import Remote, calibration_heard, nearest_sentence, remote_models
 from tests.models.sshd import Sshd, running_sshd
 from tests.models.stubs import refuses
 from tests.sample import TRUTH, VIDEO
 from tests.web import serving
 from videomoments_dagster.cli.replay import replay
+from videomoments_dagster.defs import jobs
+from videomoments_dagster.defs.inputs import request_config
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.models.retries import Retries
+from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import PipelineType
 from videomoments_dagster.requests.status import LiveStatus
 from videomoments_dagster.settings import get_settings
@@ -76,6 +80,19 @@ class Talk:
     def run(self, kind: PipelineType = PipelineType.FULL, **config: Any) -> dg.ExecuteInProcessResult:
         request = submit(self.platform, "talk", self.url, {**ALL, **config})
         return execute(self.platform, self.instance, "talk", request_id=request, kind=kind)
+
+    def refine(self, moment: str, **config: Any) -> dg.ExecuteInProcessResult:
+        """One moment alone, as the ingest sensor launches it."""
+        wanted = {**ALL, **config, "moment": moment}
+        request = submit(self.platform, "talk", None, wanted, PipelineType.REFINEMENT_ONLY)
+        return execute(
+            self.platform,
+            self.instance,
+            "talk",
+            request_id=request,
+            kind=PipelineType.REFINEMENT_ONLY,
+            run_config=jobs.alone(PipelineConfig.parse(wanted)),
+        )
 
     def moments(self, *, refined: bool | None = None) -> list[MomentView]:
         with self.platform.database.read() as session:
@@ -144,7 +161,7 @@ def test_replay_derives_the_same_rows_without_any_model(talk: Talk, remote: Remo
     done = replayed()
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert [m[:2] for m in told["derived"]["moments"]] == [
+    assert [m[:2] for m in told["derived"]["moments"].values()] == [
         [m.start_time, m.end_time] for m in talk.moments(refined=False)
     ]
     assert len(told["derived"]["scores"]) == len(talk.moments()) and told["differences"] == []
@@ -159,8 +176,6 @@ def test_replay_derives_the_same_rows_without_any_model(talk: Talk, remote: Remo
 
 def test_a_refinement_model_that_reads_text_only_leaves_the_clips_out(talk: Talk, remote: Remote) -> None:
     """As the ingest sensor launches it; refinement goes by sentences and silences."""
-    from videomoments_dagster.defs import jobs
-
     request = submit(talk.platform, "talk", talk.url, {**ALL, "refinement_model": "minimax"})
     selection = jobs.selection(PipelineType.FULL, cut_clips=talk.platform.models.wants_clips("minimax"))
     result = execute(talk.platform, talk.instance, "talk", request_id=request, selection=selection)
@@ -169,6 +184,8 @@ def test_a_refinement_model_that_reads_text_only_leaves_the_clips_out(talk: Talk
     made = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events() if e.asset_key}
     assert made == {"video", "audio", "transcript", "moments", "refined_moments", "scores", "thumbnails"}
     assert remote.kinds()["refinement"] == 4 and not any(m.clip for m in talk.moments())
+    checks = execute_checks(talk.platform, talk.instance, "talk")
+    assert len(checks) == 10 and all(checks.values()), checks
     assert all(isinstance(body["messages"][-1]["content"], str) for body in remote.asked["refinement"])
     status = LiveStatus(talk.platform.redis).read("talk")
     assert status
@@ -201,7 +218,7 @@ def test_a_model_that_goes_down_half_way_has_its_answers_kept(talk: Talk, remote
     talk.platform.models.registry.change("qwen3_vl_fp8", {"fallback": "builtin_moments"})
     result = talk.run(PipelineType.REFINEMENT_ONLY, refinement_model="qwen3_vl_fp8")
     assert result.success
-    table = talk.metadata(result, "refined_moments")["refined"]
+    table = talk.metadata(result, "refined_moments")["refined"].replace("\\", "")
     assert table.count("| qwen3_vl_fp8 |") == 2 and table.count("| builtin_moments |") == 2
     assert answered < len(remote.chat.requests)
     assert replayed().exit_code == 0
@@ -212,27 +229,68 @@ def test_one_moment_is_refined_alone_and_the_others_stay(talk: Talk, remote: Rem
     before, third = talk.moments(), talk.moments(refined=False)[2]
     remote.asked.clear()
     remote.answers["refinement"] = lambda question: '{"start": "keep", "end": "keep", "reason": "It is good."}'
-    overrides = {
-        "ops": {a: {"config": {"overrides": {"moment": third.identifier}}} for a in ("refined_moments", "scores")}
-    }
-    request = submit(
-        talk.platform, "talk", None, {**ALL, "refinement_model": "qwen3_vl_fp8", "moment": third.identifier}
-    )
-    result = execute(
-        talk.platform,
-        talk.instance,
-        "talk",
-        request_id=request,
-        kind=PipelineType.REFINEMENT_ONLY,
-        run_config=overrides,
-    )
+    result = talk.refine(third.identifier, refinement_model="qwen3_vl_fp8")
     assert result.success
     assert remote.kinds() == {"refinement": 1, "scoring": 1}
     after = talk.moments()
     gone = {m.identifier for m in before} - {m.identifier for m in after}
     assert gone == {m.identifier for m in before if m.parent_identifier == third.identifier} and len(gone) == 1
+    assert replayed().exit_code == 0
+    other = talk.moments(refined=False)[0]
+    result = talk.refine(
+        other.identifier,
+        refinement_model="builtin_moments",
+        scoring_model="builtin_moments",
+        max_moment_length=60,
+    )
+    assert result.success
+    done = replayed()  # other lengths and other models for one moment: the answers about the others are kept
+    assert done.exit_code == 0, done.output
+    with talk.platform.database.read() as session:
+        assert request_config(session, "talk").max_moment_length == 600
+
+
+def test_replay_leaves_out_what_people_did_and_what_was_replaced(talk: Talk, remote: Remote) -> None:
+    assert talk.run(refinement_model="qwen3_vl_fp8").success
+    roots, children = talk.moments(refined=False), talk.moments(refined=True)
+    with talk.platform.database.session() as session:
+        for identifier in (roots[0].identifier, children[1].identifier):
+            moment = moment_queries.get(session, identifier)
+            assert moment
+            moment.title, moment.edited_at = "By hand", datetime.now(UTC)
     done = replayed()
     assert done.exit_code == 0, done.output
+    remote.answers["generation"] = lambda question: '{"moments": [{"first": 1, "last": 12, "title": "Half"}]}'
+    result = execute(
+        talk.platform,
+        talk.instance,
+        "talk",
+        request_id=submit(talk.platform, "talk", None, dict(ALL)),
+        kind=PipelineType.MOMENTS_ONLY,
+        selection=[dg.AssetKey("moments")],
+    )
+    assert result.success
+    done = replayed()
+    assert done.exit_code == 0, done.output
+
+
+def test_a_clip_that_can_not_be_shown_leaves_its_moment_and_no_clip_that_can_asks_the_fallback(
+    talk: Talk, remote: Remote
+) -> None:
+    registry = talk.platform.models.registry
+    registry.change("qwen3_vl_fp8", {"video_transport": "data", "max_video_bytes": 900_000, "fallback": ""})
+    result = talk.run(refinement_model="qwen3_vl_fp8")
+    assert result.success
+    table = talk.metadata(result, "refined_moments")["refined"]
+    assert 1 <= table.count("Kept: The clip has") < 4
+    registry.change("qwen3_vl_fp8", {"max_video_bytes": 1_000})
+    result = talk.run(PipelineType.REFINEMENT_ONLY, refinement_model="qwen3_vl_fp8")
+    assert not result.success and failure_of(result)["code"] == "model_refused"
+    registry.change("qwen3_vl_fp8", {"max_video_bytes": 9_000_000, "fallback": "builtin_moments"})
+    remote.answers["refinement"] = lambda question: "It is a lovely clip."
+    result = talk.run(PipelineType.REFINEMENT_ONLY, refinement_model="qwen3_vl_fp8")
+    assert result.success
+    assert talk.metadata(result, "refined_moments")["model"] == "builtin_moments"
 
 
 @pytest.mark.parametrize(
