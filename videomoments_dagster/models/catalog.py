@@ -19,7 +19,6 @@ from videomoments_dagster.errors import (
     NotFound,
     TunnelUnavailable,
 )
-from videomoments_dagster.models.defaults import DEFAULTS
 from videomoments_dagster.models.entry import ModelEntry
 from videomoments_dagster.models.protocols import ChatModel, Sampling, SpeechRecognizer
 from videomoments_dagster.models.registry import ModelRegistry, Role
@@ -161,7 +160,10 @@ class Models:
     ) -> Used[_Model, _Answer]:
         key = asked or self.registry.default(role)
         failed: dict[str, ModelError] = {}
+        asked_for: set[str] = set()
         while True:
+            asked_for.add(key)
+            entry = None
             try:
                 entry = self.registry.get(key)
                 model = make(entry)
@@ -170,15 +172,13 @@ class Models:
                 if not failed:
                     raise
                 self._warn(f"{key} can't be fallen back to: {error.message}")
-                entry = DEFAULTS.get(key)
             except _DOWN as error:
                 failed[key] = error
-                entry = self.registry.get(key)
                 self._warn(f"{key} is not used: {error.message}")
             else:
                 told = tuple(f"{was}: {error.message}" for was, error in failed.items())
                 return Used(model, answer, told, self._clock_fault(entry))
-            if entry is None or not entry.fallback or entry.fallback in failed:
+            if entry is None or not entry.fallback or entry.fallback in asked_for:
                 raise next(iter(failed.values()))  # what is wrong is that the first one is down
             key = entry.fallback
 
