@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import psutil
 import pytest
@@ -20,6 +23,7 @@ from tests.models.remote import CHUNK, digest_of, digest_received, echo, remote,
 from tests.models.sshd import Sshd
 from videomoments_dagster.errors import LocalPortTaken, ModelNotConfigured, ModelUnavailable, TunnelUnavailable
 from videomoments_dagster.models.entry import ModelEntry
+from videomoments_dagster.models.ssh import Shared
 from videomoments_dagster.models.tunnels import Route, TunnelPool, tunnels
 from videomoments_dagster.settings import Settings
 
@@ -172,11 +176,12 @@ def test_drops_under_load_are_resets_and_never_short_answers(own_sshd: Sshd, poo
         dropped.set()
         assert sum(each.result() for each in asking) > 8
     pool.close()
-    assert not tunnel_threads()
+    assert eventually(lambda: not tunnel_threads())
 
 
-def test_a_frozen_session_is_replaced_by_another(own_sshd: Sshd, pool: TunnelPool, echoing: int) -> None:
-    with pool.open(own_sshd.route(echoing)) as address:
+def test_a_frozen_session_is_replaced_by_another(own_sshd: Sshd, echoing: int) -> None:
+    pool = TunnelPool(timeout_seconds=0.4)
+    with contextlib.closing(pool), pool.open(own_sshd.route(echoing)) as address:
         assert say(address) == b"hello"
         time.sleep(1.1)  # what was proved before is not believed any more
         for session in own_sshd.sessions():
@@ -202,7 +207,7 @@ def opens(pool: TunnelPool, route: Route) -> bool:
     try:
         with pool.open(route):
             return True
-    except TunnelUnavailable:
+    except (TunnelUnavailable, ModelUnavailable):
         return False
 
 
@@ -237,6 +242,89 @@ def test_a_remote_that_does_not_accept_takes_no_other_request_down(own_sshd: Ssh
     assert own_sshd.logins == 1
 
 
+# --- runs that are cancelled
+
+
+class Cancelled(BaseException):
+    """What a signal handler raises in the main thread when a run is cancelled."""
+
+
+def cancelled_after(seconds: float, work: Callable[[], object]) -> bool:
+    """Whether `work` was interrupted before it was done."""
+    assert threading.current_thread() is threading.main_thread()
+    armed = [True]
+
+    def cancel(number: int, frame: object) -> None:
+        if armed[0]:
+            raise Cancelled
+
+    before = signal.signal(signal.SIGALRM, cancel)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        work()
+    except Cancelled:
+        return True
+    else:
+        return False
+    finally:
+        armed[0] = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_the_ssh_library_never_runs_in_a_thread_that_may_be_interrupted(
+    own_sshd: Sshd, pool: TunnelPool, echoing: int
+) -> None:
+    """An interrupt inside of it leaves its locks held, and every later channel of that login waits for ever."""
+    ours: list[str] = []
+
+    def watch(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and "paramiko" in frame.f_code.co_filename and frame.f_code.co_name != "is_active":
+            ours.append(frame.f_code.co_name)
+
+    import paramiko  # importing is not what is watched
+
+    assert paramiko
+    sys.setprofile(watch)
+    try:
+        with pool.open(own_sshd.route(echoing)) as address:
+            pass
+    finally:
+        sys.setprofile(None)
+    assert ours == []
+    assert say(address) == b"hello"
+
+
+def test_a_tunnel_works_on_after_runs_were_cancelled_while_it_opened(own_sshd: Sshd, echoing: int) -> None:
+    pool = TunnelPool(idle_seconds=0.3, timeout_seconds=1)
+    with contextlib.closing(pool):
+        cancelled = [
+            cancelled_after(0.0001 + step * 0.0002, partial(opens, pool, own_sshd.route(port)))
+            for step in range(20)
+            for port in (1 + step, echoing)  # where nobody listens, each channel is asked for anew
+        ]
+        assert sum(cancelled) > 5
+        with ThreadPoolExecutor(1) as threads:
+            assert threads.submit(opens, pool, own_sshd.route(echoing)).result(5)
+        assert own_sshd.logins == 1
+        assert eventually(lambda: not own_sshd.sessions())  # none of them is thought to use it still
+
+
+def test_an_interrupt_ends_the_waiting_of_one_thread_only() -> None:
+    shared, begun, finish = Shared[str](), threading.Event(), threading.Event()
+
+    def work() -> str:
+        begun.set()
+        assert finish.wait(10)
+        return "done"
+
+    with ThreadPoolExecutor(1) as threads:
+        innocent = threads.submit(lambda: begun.wait(10) and shared(work))
+        assert cancelled_after(0.1, lambda: shared(work))
+        finish.set()
+        assert innocent.result(5) == "done"
+
+
 # --- idleness and the end
 
 
@@ -260,10 +348,9 @@ def test_an_idle_tunnel_is_closed_with_its_login_although_a_silent_connection_li
             assert say(address) == b"hello"
 
 
-def test_a_closed_pool_leaves_no_thread_and_no_listener(sshd: Sshd, echoing: int) -> None:
+def test_a_closed_pool_leaves_no_thread_and_no_listener(own_sshd: Sshd, echoing: int) -> None:
     pool = TunnelPool()
-    sessions = len(sshd.sessions())
-    with pool.open(sshd.route(echoing)) as address, connect(address) as client:
+    with pool.open(own_sshd.route(echoing)) as address, connect(address) as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
         begun = time.monotonic()
@@ -271,11 +358,11 @@ def test_a_closed_pool_leaves_no_thread_and_no_listener(sshd: Sshd, echoing: int
         assert time.monotonic() - begun < 2
         with pytest.raises(ConnectionResetError):
             client.recv(1)
-    assert not tunnel_threads()
+    assert eventually(lambda: not tunnel_threads())
     with pytest.raises(ConnectionRefusedError):
         connect(address)
-    assert eventually(lambda: len(sshd.sessions()) == sessions)
-    with pytest.raises(TunnelUnavailable, match="closed"), pool.open(sshd.route(echoing)):
+    assert eventually(lambda: not own_sshd.sessions())
+    with pytest.raises(TunnelUnavailable, match="closed"), pool.open(own_sshd.route(echoing)):
         pass
 
 
@@ -287,13 +374,14 @@ def test_closing_does_not_wait_for_a_client_that_reads_nothing(sshd: Sshd, pool:
         begun = time.monotonic()
         pool.close()
         assert time.monotonic() - begun < 2.5
-        assert not tunnel_threads()
+        assert eventually(lambda: not tunnel_threads())
 
 
 def test_a_program_that_forgets_to_close_ends_at_once_and_in_silence(sshd: Sshd, echoing: int) -> None:
     program = f"""
 import sys
 from pathlib import PosixPath
+from videomoments_dagster.models.ssh import Shared
 from videomoments_dagster.models.tunnels import Route, tunnels
 assert "paramiko" not in sys.modules
 with tunnels().open({sshd.route(echoing)!r}) as address:

@@ -10,9 +10,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from videomoments_dagster.errors import ForwardRefused, LoginRefused, ModelError, ModelUnavailable, TunnelUnavailable
@@ -60,31 +60,57 @@ class Login:
 
 
 class Shared(Generic[T]):
-    """Lets one thread do what several ask for at the same time; all get its result, or its error."""
+    """Does in a thread of its own what several ask for at the same time; all get its result, or its error.
+
+    An exception that a signal raises in a thread that asks (a run that is cancelled) ends that thread's waiting and
+    nothing else. It may come between any two steps, those of `threading`'s conditions included, and leave their lock
+    held: so whoever asks touches locks and queues that are made in C only, and no code of the SSH library.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: Future[T] | None = None
+        self._waiting: list[SimpleQueue[T | _Raised]] | None = None
 
     def __call__(self, work: Callable[[], T]) -> T:
+        outcome: SimpleQueue[T | _Raised] = SimpleQueue()
         with self._lock:
-            running, mine = self._running, Future[T]()
-            if running is None:
-                self._running = mine
-        if running is not None:
-            return running.result()
+            if self._waiting is not None:
+                self._waiting.append(outcome)
+            else:
+                thread = threading.Thread(target=self._run, args=[work, outcome], name="tunnel-work", daemon=True)
+                self._waiting = [outcome]
+                try:
+                    thread.start()
+                except BaseException:  # it may have started all the same, and finds out that it is not wanted
+                    self._waiting = None
+                    raise
+        result = outcome.get()
+        if isinstance(result, _Raised):
+            try:
+                raise result.error
+            finally:
+                del result  # the error holds this frame
+        return result
+
+    def _run(self, work: Callable[[], T], first: "SimpleQueue[T | _Raised]") -> None:
+        with self._lock:
+            if self._waiting is None or self._waiting[0] is not first:
+                return
         try:
             result = work()
         except BaseException as error:
-            mine.set_exception(error)
-            raise
-        else:
-            mine.set_result(result)
-            return result
-        finally:
-            with self._lock:
-                self._running = None
-            del mine  # its error holds this frame
+            result = _Raised(error)
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+        for each in waiting:
+            each.put(result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """What the work of `Shared` ended with instead of a result."""
+
+    error: BaseException
 
 
 class SshConnection:

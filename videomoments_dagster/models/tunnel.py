@@ -61,8 +61,8 @@ class Tunnel:
     def in_use(self) -> Iterator[None]:
         """The tunnel stays while this lasts, however silent it is."""
         user = object()
-        self._users.add(user)
         try:
+            self._users.add(user)  # in here, or an interrupt just after it would leave the tunnel in use for ever
             yield
         finally:
             self._users.discard(user)

@@ -16,7 +16,7 @@ from typing import Any
 
 from videomoments_dagster.errors import LocalPortTaken, ModelNotConfigured, TunnelUnavailable
 from videomoments_dagster.models.entry import ModelEntry
-from videomoments_dagster.models.ssh import Login, SshConnection
+from videomoments_dagster.models.ssh import Login, Shared, SshConnection
 from videomoments_dagster.models.tunnel import Tunnel
 from videomoments_dagster.settings import Settings, get_settings
 
@@ -84,9 +84,10 @@ class TunnelPool:
         the same address goes over a new SSH connection.
         """
         with ExitStack() as stack:
-            with self._lock:
-                tunnel = self._tunnel(route)
-                stack.enter_context(tunnel.in_use())
+            tunnel = self._taken_up(route, stack)
+            while tunnel is None:
+                Shared[None]()(lambda: self._make(route))  # not in this thread: an interrupt would leave half of one
+                tunnel = self._taken_up(route, stack)
             tunnel.prove()
             yield tunnel.address
 
@@ -102,25 +103,31 @@ class TunnelPool:
         for tunnel in tunnels:
             tunnel.close()
 
-    def _tunnel(self, route: Route) -> Tunnel:
-        """You hold the lock."""
-        if self.closed:
-            raise TunnelUnavailable(f"The tunnels of this process are closed: {route.asked_by!r} came too late.")
-        key = replace(route, asked_by="")
-        if tunnel := self._tunnels.get(key):
+    def _taken_up(self, route: Route, stack: ExitStack) -> Tunnel | None:
+        """The route's tunnel, in use until the stack ends; None when there is none yet."""
+        with self._lock:
+            tunnel = self._tunnels.get(_key(route))
+            if tunnel is not None:
+                stack.enter_context(tunnel.in_use())
             return tunnel
-        for other in self._tunnels.values():
-            if other.address[1] == route.local_port:
-                raise LocalPortTaken(
-                    f"Model {route.asked_by!r} wants local port {route.local_port} for its tunnel, "
-                    f"but that of model {other.asked_by!r} has it."
-                )
-        connection = self._connections.get(route.login) or SshConnection(route.login, self._timeout_seconds)
-        remote = (route.remote_host, route.remote_port)
-        tunnel = Tunnel(connection, remote, route.local_port, route.asked_by, self._idle_seconds, self._forget)
-        self._connections[route.login] = connection
-        self._tunnels[key] = tunnel
-        return tunnel
+
+    def _make(self, route: Route) -> None:
+        with self._lock:
+            if self.closed:
+                raise TunnelUnavailable(f"The tunnels of this process are closed: {route.asked_by!r} came too late.")
+            if _key(route) in self._tunnels:
+                return
+            for other in self._tunnels.values():
+                if other.address[1] == route.local_port:
+                    raise LocalPortTaken(
+                        f"Model {route.asked_by!r} wants local port {route.local_port} for its tunnel, "
+                        f"but that of model {other.asked_by!r} has it."
+                    )
+            connection = self._connections.get(route.login) or SshConnection(route.login, self._timeout_seconds)
+            remote = (route.remote_host, route.remote_port)
+            tunnel = Tunnel(connection, remote, route.local_port, route.asked_by, self._idle_seconds, self._forget)
+            self._connections[route.login] = connection
+            self._tunnels[_key(route)] = tunnel
 
     def _forget(self, idle: Tunnel) -> bool:
         """Let go of a tunnel unless it was taken up again just now; with the last one goes its connection."""
@@ -148,6 +155,11 @@ class TunnelPool:
                 connection.socket.close()
         self._lock = threading.Lock()
         self._tunnels, self._connections = {}, {}
+
+
+def _key(route: Route) -> Route:
+    """Models that are reached alike share a tunnel."""
+    return replace(route, asked_by="")
 
 
 def tunnels() -> TunnelPool:
