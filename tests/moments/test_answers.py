@@ -1,6 +1,7 @@
 """What chat models write: understood where it says something, refused where it does not, never believed too much."""
 
 import json
+import time
 
 import pytest
 
@@ -120,6 +121,41 @@ def test_an_answer_that_says_nothing_about_moments_is_refused(answer: str) -> No
         read(answer)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f'{{"moments": [{_MOMENT}]}}\nNote: I used the form {{"moments": []}} as asked.',
+        f'[{_MOMENT}]\nNote: I used the form {{"moments": []}} as asked.',
+        f'```json\n{{"moments": [{_MOMENT}]}}\n```\nWith nothing found: ```json\n{{"moments": []}}\n```',
+        f'{{"moments": [{_MOMENT},]}}\nNote: I used the form {{"moments": []}} as asked.',
+        f'{{"moments": [{_MOMENT}]}}\nThe form: {{"moments": [{{"first": 12, "last": 31, "title": "..."}}]}}',
+        f'As in {{"moments": [{{"first": 1, "last": 2}}]}}. Now: {{"moments": [{_MOMENT}]}}. Else {{"moments": null}}',
+    ],
+)
+def test_the_form_of_answers_repeated_after_the_answer_does_not_replace_it(answer: str) -> None:
+    assert places(answer) == [(11, 18)]
+
+
+def test_the_form_of_answers_repeated_before_an_empty_answer_is_no_moment() -> None:
+    form = '{"moments": [{"first": 12, "last": 31, "title": "...", "score": 7, "reason": "..."}]}'
+    assert places(f'Of the form {form}, there are none: {{"moments": []}}') == []
+
+
+@pytest.mark.parametrize(
+    "tail", [', {"first": 20, "last": 2', ', {"first": 3, "title": "The "best" bread", "last": 9}]}']
+)
+def test_a_long_broken_answer_keeps_all_that_is_sound(tail: str) -> None:
+    listed = ", ".join(json.dumps({"first": k % 90 + 1, "last": k % 90 + 5, "reason": "So. " * 20}) for k in range(450))
+    assert len(listed) > 45_000
+    assert len(places(f'{{"moments": [{listed}{tail}')) == 450
+
+
+def test_an_answer_that_can_hardly_be_repaired_takes_no_longer_for_being_long() -> None:
+    began = time.process_time()
+    read("{'first': 'it's 'b' c', " * 2_500)
+    assert time.process_time() - began < 3  # 0.5 s here; 6 s when all of it is repaired
+
+
 def test_an_unescaped_quote_costs_no_moment() -> None:
     answer = f'{{"moments": [{{"first": 2, "last": 4, "title": "The "best" bread"}}, {_MOMENT}]}}'
     assert places(answer) == [(1, 4), (11, 18)]
@@ -181,6 +217,18 @@ def test_no_answer_is_too_long_to_be_read() -> None:
         ("***", ""),
         (None, ""),
         (["no", "text"], ""),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"),
+        ("PDF\u200c\u0647\u0627", "PDF\u200c\u0647\u0627"),
+        ("\u0915\u094d\u200d\u0937", "\u0915\u094d\u200d\u0937"),
+        ("\u0d05\u0d35\u0d28\u0d4d\u200d so", "\u0d05\u0d35\u0d28\u0d4d\u200d so"),
+        (
+            "A \U0001f469\U0001f3fd\u200d\U0001f52c \u2764\ufe0f\u200d\U0001f525",
+            "A \U0001f469\U0001f3fd\u200d\U0001f52c \u2764\ufe0f\u200d\U0001f525",
+        ),
+        (
+            "\u200dig\u200cno\u200dre\u200c \u0645\u200c\u200c\u200d\u06cc \u200c\u0645\u200c",
+            "ignore \u0645\u200d\u06cc \u0645",
+        ),
     ],
 )
 def test_titles_are_one_plain_short_line(given: object, shown: str) -> None:

@@ -168,6 +168,15 @@ def test_the_most_that_are_allowed_are_the_best() -> None:
     assert result.notes == ("5 left out: 3 moments is the most for this talk.",)
 
 
+def test_a_talk_has_as_many_moments_as_its_lengths_allow() -> None:
+    short = FindOptions(min_length_ms=3_000, max_length_ms=15_000)
+    asked = planned(options=short)
+    lengths_ms = [s.end_ms - s.start_ms for s in asked.sentences]
+    few = [said(k + 1, k + 1) for k in range(0, len(lengths_ms), 2) if 3_000 <= lengths_ms[k] <= 15_000]
+    assert len(few) > 30
+    assert len(found(*few, options=short).moments) == len(few)
+
+
 def test_a_flood_of_moments_is_held_to_what_a_talk_can_have() -> None:
     moments = [said(k % 90 + 1, k % 90 + 6 + k % 7, score=k % 11) for k in range(300)]
     assert 3 <= len(found(*moments).moments) <= 14

@@ -51,6 +51,8 @@ def test_no_moments_are_no_questions() -> None:
         '{"scores": {"1": {"score": 70, "reason": "It is good."}, "2": {"score": 30, "reason": "It is not."}}}',
         f'{{"scores": [{_FIRST}, {_SECOND[:-1]}',
         f'{{"scores": [{{"number": 9, "score": 7}}, {_FIRST}, {_SECOND}]}}',
+        f'{{"scores": [{_FIRST}, {_SECOND}]}} Of the form {{"scores": []}}.',
+        f'{{"scores": [{_FIRST}, {_SECOND}]}} Form: {{"scores": [{{"number": 1, "score": 7, "reason": "..."}}]}}.',
     ],
 )
 def test_the_same_scores_however_they_are_given(answer: str) -> None:

@@ -99,15 +99,17 @@ def test_a_moment_planted_in_each_window_survives(begin_ms: int) -> None:
         assert abs(moment.end_ms - asked.sentences[last - 1].end_ms) < 450
 
 
+_HUGE = [float("nan"), float("inf"), -float("inf"), 1e308, 10**310, -(10**400), "9" * 400]
+huge = st.sampled_from(_HUGE) | st.integers(min_value=10**310)
 claimed = st.fixed_dictionaries(
     {},
     optional={
         "first": st.one_of(st.integers(-5, 200), st.sampled_from(["12", "[40 3s]", "S7", "3-30", "", None, 4.5, True])),
         "last": st.one_of(st.integers(-5, 200), st.sampled_from(["60.", "[90]", "last", None, [1, 2], {"id": 3}])),
-        "start_time": st.one_of(st.floats(-10, 40_000), st.sampled_from(["10:05", "1:41:00", "never"])),
-        "end_time": st.one_of(st.floats(-10, 40_000), st.sampled_from(["12:05", "1:44:30", "nan"])),
+        "start_time": st.one_of(st.floats(-10, 40_000), st.sampled_from(["10:05", "1:41:00", "never"]), huge),
+        "end_time": st.one_of(st.floats(-10, 40_000), st.sampled_from(["12:05", "1:44:30", "nan"]), huge),
         "title": st.one_of(st.text(max_size=200), st.none(), st.integers()),
-        "score": st.one_of(st.integers(-5, 120), st.floats(), st.sampled_from(["8/10", "1/0", "90%", "good"])),
+        "score": st.one_of(st.integers(-5, 120), st.floats(), st.sampled_from(["8/10", "1/0", "90%", "good"]), huge),
         "reason": st.one_of(st.text(max_size=700), st.none()),
     },
 )
@@ -130,17 +132,29 @@ def test_whatever_a_model_claims_the_moments_are_sound(
     assert result == derive(transcript, _OPTIONS, asked, answers)
 
 
+_KEYS = [
+    "moments",
+    "first",
+    "last",
+    "start",
+    "end",
+    "start_time",
+    "end_time",
+    "title",
+    "score",
+    "scores",
+    "number",
+    "1",
+]
 rubbish = st.one_of(
     st.text(max_size=300),
     st.text(alphabet='{}[]",:0123456789.-eE\\`truefalsn<>/think moments\n', max_size=300),
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+        st.none() | st.booleans() | st.integers() | st.floats() | huge | st.text(max_size=20),
         lambda inner: (
             st.lists(inner, max_size=4)
             | st.dictionaries(
-                st.sampled_from(
-                    ["moments", "first", "last", "start", "end", "score", "scores", "number", "1", "title"]
-                ),
+                st.sampled_from(_KEYS),
                 inner,
                 max_size=4,
             )
@@ -148,6 +162,30 @@ rubbish = st.one_of(
         max_leaves=12,
     ).map(json.dumps),
 )
+places = st.one_of(st.integers(0, 90), st.floats(-10, 700), huge, st.sampled_from(["s1", "e2", "keep", "0:40", None]))
+
+
+@settings(quick, max_examples=100)
+@given(
+    st.fixed_dictionaries({"start": places, "end": places})
+    | st.fixed_dictionaries({"start_time": places, "end_time": places}),
+    st.dictionaries(st.sampled_from(["1", "2"]), huge | st.integers(0, 10), min_size=2),
+)
+def test_numbers_that_fit_in_no_clock_and_no_scale_are_none(
+    place: dict[str, Any], given_scores: dict[str, Any]
+) -> None:
+    transcript, asked = recording(1, 0), _whole_recording()
+    text = json.dumps({"moments": [place]})
+    assert usable(text)
+    is_sound(derive(transcript, _OPTIONS, asked, [text]), transcript)
+    clip = Span(25_000, 65_000)
+    for moment in (Span(30_000, 60_000), Span(20_000, 60_000), Span(30_000, 70_000)):
+        refined = choose(json.dumps(place), moment, clip, transcript, [], _OPTIONS, times_trusted=True)
+        lies_in = clip if refined.changed else moment
+        assert lies_in.start_ms <= refined.start_ms < refined.end_ms <= lies_in.end_ms
+    text = json.dumps({"scores": given_scores})
+    with suppress(ModelAnswerInvalid):
+        assert all(0 <= score.value <= 10 for score in scores(text, {1, 2}).values())
 
 
 @settings(quick, max_examples=150)
@@ -162,9 +200,10 @@ def test_no_answer_raises_anything_but_that_it_is_invalid(answer: str, cut: int)
                 derive(transcript, _OPTIONS, asked, [text])
         with suppress(ModelAnswerInvalid):
             assert set(scores(text, {1, 2})) <= {1, 2}
-        moment = Span(30_000, 60_000)
-        refined = choose(text, moment, Span(25_000, 65_000), transcript, [], _OPTIONS, times_trusted=True)
-        assert refined.changed or (refined.start_ms, refined.end_ms) == (30_000, 60_000)
+        moment, clip = Span(30_000, 60_000), Span(25_000, 55_000)
+        refined = choose(text, moment, clip, transcript, [], _OPTIONS, times_trusted=True)
+        lies_in = clip if refined.changed else moment
+        assert lies_in.start_ms <= refined.start_ms < refined.end_ms <= lies_in.end_ms
 
 
 @settings(quick, max_examples=15)

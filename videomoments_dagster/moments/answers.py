@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from videomoments_dagster.errors import ModelAnswerInvalid
-from videomoments_dagster.moments import fields, replies
+from videomoments_dagster.moments import fields, prompts, replies
 from videomoments_dagster.moments.plain import as_label, as_sentence
 from videomoments_dagster.moments.transcript import Sentence
 from videomoments_dagster.moments.windows import Window
@@ -69,14 +69,12 @@ def items_of(answer: str) -> list[dict[str, Any]]:
 
     Raises ModelAnswerInvalid when there is no such list, or none of what stands in it is an item.
     """
-    value = replies.read(answer, _says_moments, _is_list_of_items, _is_item)
+    value = replies.read(answer, _holds_moments, _lists_moments, _says_moments, _is_list_of_items, _is_item)
     if value is None:
         what = answer.strip()[:120]
         raise ModelAnswerInvalid(f"The model's answer holds no list of moments: {what!r}." if what else _EMPTY)
-    listed = _moments_of(value) if isinstance(value, Mapping) and not _is_item(value) else value
-    if isinstance(listed, Mapping):
-        listed = [listed] if _is_item(listed) else list(listed.values())
-    items = [fields.keyed(item) for item in listed or () if _is_item(item)]
+    listed = _listed(value)
+    items = [fields.keyed(item) for item in listed if _is_item(item)]
     if listed and not items:
         raise ModelAnswerInvalid("The model's list of moments does not say where any of them is.")
     return items
@@ -86,9 +84,10 @@ _EMPTY = "The model's answer is empty; it may have spent all its tokens on think
 
 
 def claims_of(answer: str, window: Window, sentences: Sequence[Sentence]) -> Claims:
-    """The claims in an answer about `window`. Raises ModelAnswerInvalid when nothing in it can be used.
+    """The claims in an answer about `window`. Items that cannot be used are counted in `left_out`.
 
-    Sentences that the model was not shown are no claim, except for being off by one at an edge of the window.
+    Sentences that the model was not shown are no claim, except for being off by one at an edge of the window. Raises
+    ModelAnswerInvalid when it holds no list of moments or nothing in the list says where a moment is.
     """
     items = items_of(answer)
     left_out: Counter[str] = Counter()
@@ -104,6 +103,27 @@ def claims_of(answer: str, window: Window, sentences: Sequence[Sentence]) -> Cla
         title, reason = (_text(fields.first_present(item, keys)) for keys in (_TITLE, _REASON))
         claims.append(Claim(*place, as_label(title, TITLE_CHARACTERS), score, as_sentence(reason, REASON_CHARACTERS)))
     return Claims(tuple(claims), left_out)
+
+
+def _listed(value: Any) -> list[Any]:
+    """What may be items, whichever way they are put together."""
+    listed = _moments_of(value) if isinstance(value, Mapping) and not _is_item(value) else value
+    if isinstance(listed, Mapping):
+        return [listed] if _is_item(listed) else list(listed.values())
+    return listed or []
+
+
+def _holds_moments(value: Any) -> bool:
+    return _says_moments(value) and any(map(_is_own, _listed(value)))
+
+
+def _lists_moments(value: Any) -> bool:
+    return isinstance(value, list) and any(map(_is_own, value))
+
+
+def _is_own(item: Any) -> bool:
+    """An item, and not the one that shows the form in the prompt."""
+    return _is_item(item) and fields.first_present(fields.keyed(item), _TITLE) != prompts.PLACEHOLDER
 
 
 def _says_moments(value: Any) -> bool:

@@ -22,14 +22,15 @@ _SYSTEM = (
 
 REFINEMENT_PROMPT = Prompt(
     _SYSTEM,
-    """The clip shows one moment of a recording with some seconds around it.{title}
+    """The clip shows one moment of a recording with some seconds around it.
 
 Choose the place where the moment should begin and the place where it should end, so that somebody who sees nothing else
 comes in when the subject is opened and leaves when its point has been made: not in the middle of a sentence, a thought,
 or, when you see the pictures, of a movement or a slide that nobody has had time to read.
 
-Each line is one place: its id, the seconds from the beginning of the clip, and what is said from there on (starts) or
-up to there (ends). "sentence" and "silence" mark places where a sentence begins or ends and where nobody speaks.
+Below stand the title of the moment, if it has one, and the places, one a line: its id, the seconds from the beginning
+of the clip, and what is said from there on (starts) or up to there (ends). "sentence" and "silence" mark places where a
+sentence begins or ends and where nobody speaks.
 
 {places}
 
@@ -39,12 +40,12 @@ Answer with one JSON object of this form:
 {"start": "s3", "end": "e2", "reason": "..."}
 Take "keep" instead of an id where it should stay as it is or where you are not sure. reason: one sentence.""",
 )
-"""For the prompts table: with {title}, {places}, {start} and {end} where a moment's own are put."""
+"""For the prompts table: with {places}, {start} and {end} where a moment's own are put."""
 
 CHOICE_SCHEMA = closed_object({name: {"type": "string"} for name in ("start", "end", "reason")})
 """For `response_format`: the answer to a refinement prompt."""
 
-_PLACEHOLDER = re.compile(r"\{(?:title|places|start|end)\}")
+_PLACEHOLDER = re.compile(r"\{(?:places|start|end)\}")
 _ID = re.compile(r"\W*([se]\d{1,3})\b", re.IGNORECASE)
 _KEEP = frozenset({"", "keep", "unsure", "unchanged", "same", "none", "null", "stay", "current", "present"})
 _START = ("start", "start_id", "begin", "from", "first")
@@ -58,16 +59,16 @@ _REASON_CHARACTERS = 300
 def question(moment: FoundMoment, clip: Span, starts: Sequence[Candidate], ends: Sequence[Candidate]) -> str:
     """The user's part of the prompt for one moment; times are those of the clip, which is what the model sees."""
     lines = [
+        *([f"Title: {as_speech(moment.title)}"] if moment.title else ()),
         "Places to start:",
         *(_line(c, clip) for c in starts),
         "Places to end:",
         *(_line(c, clip) for c in ends),
     ]
     filled = {
-        "{title}": f" It is called: {as_speech(moment.title)}" if moment.title else "",
         "{places}": fenced(lines),
-        "{start}": _within(moment.start_ms, clip),
-        "{end}": _within(moment.end_ms, clip),
+        "{start}": _within(max(moment.start_ms, clip.start_ms), clip),
+        "{end}": _within(min(moment.end_ms, clip.end_ms), clip),
     }
     return _PLACEHOLDER.sub(lambda found: filled[found.group()], REFINEMENT_PROMPT.user)
 
@@ -90,8 +91,9 @@ def choose(
     """What follows from the answer to `question`, whose candidates are worked out again from the same input.
 
     Unchanged, with the reason, when the answer is missing, unsure or names no candidate; when the result would be out
-    of the limits or would hardly be the moment any more. A boundary never moves to where a cut sounds worse. Answers
-    with times instead of ids mean the candidates nearest to them; they count only when `times_trusted`.
+    of the limits or would hardly be the moment any more. A boundary never moves to where a cut sounds worse; one that
+    is kept outside `clip` moves to its edge when the other changes. Answers with times instead of ids mean the
+    candidates nearest to them; they count only when `times_trusted`.
     """
     if moment.end_ms <= clip.start_ms or moment.start_ms >= clip.end_ms:
         return unchanged(moment, "The clip does not show this moment.")
@@ -113,11 +115,12 @@ def choose(
         if isinstance(chosen, str):
             return unchanged(moment, chosen)
     start, end = chosen
-    start_ms, start_is, start_worse = _better("start", moment.start_ms, start, starts, transcript)
-    end_ms, end_is, end_worse = _better("end", moment.end_ms, end, ends, transcript)
+    kept = max(moment.start_ms, clip.start_ms), min(moment.end_ms, clip.end_ms)
+    start_ms, start_is, start_worse = _better("start", kept[0], start, starts, transcript)
+    end_ms, end_is, end_worse = _better("end", kept[1], end, ends, transcript)
     worse = " and ".join(name for name, is_worse in (("start", start_worse), ("end", end_worse)) if is_worse)
     stayed = f"The {worse} stayed: a cut would sound worse where the model chose it." if worse else ""
-    if (start_ms, end_ms) == (moment.start_ms, moment.end_ms):
+    if (start_ms, end_ms) == kept:
         return unchanged(moment, stayed or "The model keeps it as it is.")
     if fault := _fault(Span(start_ms, end_ms), moment, options):
         return unchanged(moment, fault)
@@ -199,11 +202,11 @@ def _nearest(candidates: Sequence[Candidate], at_ms: int) -> Candidate | None:
 def _better(
     edge: Edge, present_ms: int, chosen: Candidate | None, candidates: Sequence[Candidate], transcript: Transcript
 ) -> tuple[int, str, bool]:
-    """Where the boundary goes, what is there, and whether it stayed because the choice is worse."""
+    """Where the boundary goes, what is there when that is elsewhere, and whether it stayed as the choice is worse."""
     if chosen is None or chosen.at_ms == present_ms:
-        return present_ms, "", False
+        return present_ms, f"the {edge} of the clip", False
     if price(chosen) > staying_cost(present_ms, candidates, transcript):
-        return present_ms, "", True
+        return present_ms, f"the {edge} of the clip", True
     return chosen.at_ms, what_it_is(edge, chosen), False
 
 

@@ -58,7 +58,8 @@ def time_ms(value: Any) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return round(value * 1000) if math.isfinite(value) and 0 <= value <= _LONGEST_SECONDS else None
+        # compared first: rounding neither nan nor a number of 400 digits is possible
+        return round(value * 1000) if 0 <= value <= _LONGEST_SECONDS else None
     if not isinstance(value, str):
         return None
     text = value.strip().strip("[]()")

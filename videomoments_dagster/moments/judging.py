@@ -8,7 +8,7 @@ from videomoments_dagster.errors import ModelAnswerInvalid
 from videomoments_dagster.moments import fields, replies
 from videomoments_dagster.moments.moment import FoundMoment, Prompt, Score
 from videomoments_dagster.moments.plain import as_sentence, as_speech
-from videomoments_dagster.moments.prompts import DATA_NOT_INSTRUCTIONS, closed_object, duration, fenced
+from videomoments_dagster.moments.prompts import DATA_NOT_INSTRUCTIONS, PLACEHOLDER, closed_object, duration, fenced
 from videomoments_dagster.moments.transcript import Transcript, overlapping
 from videomoments_dagster.moments.windows import estimate_tokens, fitted
 
@@ -91,7 +91,7 @@ def scores(answer: str, numbers: Collection[int]) -> dict[int, Score]:
 
     Raises ModelAnswerInvalid when it scores none of them.
     """
-    value = replies.read(answer, _holds_scores, _is_list, _is_scores)
+    value = replies.read(answer, _holds_own_scores, _holds_scores, _is_list, _is_scores)
     items = [
         (number, fields.first_present(item, _SCORE), fields.first_present(item, _REASON))
         for number, item in _items(value)
@@ -115,6 +115,11 @@ def usable(answer: str, numbers: Collection[int]) -> bool:
     except ModelAnswerInvalid:
         return False
     return True
+
+
+def _holds_own_scores(value: Any) -> bool:
+    """And not the form that the prompt shows."""
+    return _holds_scores(value) and any(fields.first_present(item, _REASON) != PLACEHOLDER for _, item in _items(value))
 
 
 def _holds_scores(value: Any) -> bool:

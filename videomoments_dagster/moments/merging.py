@@ -3,8 +3,8 @@
 Everything happens in whole sentences; `Edges` says where those begin and end in time, always between words.
 """
 
-from bisect import bisect_right
-from collections import Counter
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -166,10 +166,21 @@ def _whole(before: Claim, after: Claim) -> Claim:
 def _distinct(claims: Iterable[Claim], at: Edges) -> list[Claim]:
     """The best first, without those that are the same as a better one, or a cut-off part of another."""
     kept: list[Claim] = []
+    over: defaultdict[int, list[Claim]] = defaultdict(list)  # by sentence: few, as no two of them are the same
     for claim in sorted(claims, key=lambda c: (c.cut_before or c.cut_after, *_merit(c))):
-        if not any(_same(claim, other, at) for other in kept):
+        if not any(_same(claim, other, at) for k in _middle(claim, at) for other in over[k]):
             kept.append(claim)
+            for k in range(claim.first, claim.last):
+                over[k].append(claim)
     return sorted(kept, key=_merit)
+
+
+def _middle(claim: Claim, at: Edges) -> range:
+    """The sentences in the middle of its time: whatever shares half of it or more holds one of them."""
+    middle_ms = (at.starts_ms[claim.first] + at.ends_ms[claim.last - 1]) / 2
+    ends_after = bisect_left(at.ends_ms, middle_ms, claim.first, claim.last - 1)
+    starts_before = bisect_right(at.starts_ms, middle_ms, claim.first, claim.last) - 1
+    return range(min(ends_after, starts_before), max(ends_after, starts_before) + 1)
 
 
 def _same(claim: Claim, other: Claim, at: Edges) -> bool:

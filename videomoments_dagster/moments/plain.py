@@ -5,6 +5,7 @@ Speech goes through here on its way to a model, and a model's titles and reasons
 
 import re
 import unicodedata
+from collections.abc import Iterator, Sequence
 
 _TAG = re.compile(r"</?[A-Za-z!][^<>]{0,80}>")
 _EMPHASIS = re.compile(r"\*\*|__|~~|`+")
@@ -13,14 +14,38 @@ _QUOTES = "\"'\u201c\u201d\u2018\u2019\u00ab\u00bb"
 # what control tokens and instruction marks of chat models are made of: <|im_end|>, </s>, [INST]
 _LOOKALIKES = str.maketrans({"<": "\u2039", ">": "\u203a", "[": "(", "]": ")"})
 _RULE = re.compile(r"[=\-_#*~`]{3,}")
+_NON_JOINER, _JOINER = "\u200c", "\u200d"
+_VIRAMA = 9  # its combining class
 
 
 def one_line(text: str) -> str:
-    """Without control, format and surrogate characters, and with single spaces."""
+    """Without control, format and surrogate characters, and with single spaces.
+
+    Joiners stay where they are part of the spelling: Persian, Indic scripts, emoji made of several.
+    """
     if text.isascii() and text.isprintable():
         return " ".join(text.split())
     kept = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
-    return " ".join("".join(c for c in kept if unicodedata.category(c) not in ("Cf", "Cs", "Co")).split())
+    visible = [c for c in kept if c in (_NON_JOINER, _JOINER) or unicodedata.category(c) not in ("Cf", "Cs", "Co")]
+    return " ".join("".join(_spelled(visible)).split())
+
+
+def _spelled(characters: Sequence[str]) -> Iterator[str]:
+    """Without joiners that change nothing: between ASCII letters or marks they would only hide what is written."""
+    before = ""
+    for c, after in zip(characters, (*characters[1:], ""), strict=True):
+        if c not in (_NON_JOINER, _JOINER) or _joins(c, before, after):
+            yield c
+            before = c
+
+
+def _joins(joiner: str, before: str, after: str) -> bool:
+    if before and unicodedata.combining(before) == _VIRAMA:
+        return True  # also at the end of a word, as in Malayalam
+    if f"{before}{after}".isascii():
+        return False
+    kinds = ("L", "M", "So", "Sk") if joiner == _JOINER else ("L", "M")  # So and Sk: emoji and their skin tones
+    return all(c and unicodedata.category(c).startswith(kinds) for c in (before, after))
 
 
 def as_speech(text: str) -> str:

@@ -11,6 +11,8 @@ from videomoments_dagster.moments.moment import FindOptions, Prompt
 from videomoments_dagster.moments.plain import as_speech, one_line
 
 PLACE = "{transcript}"
+PLACEHOLDER = "..."
+"""What titles and reasons are in the forms that prompts show; models repeat these."""
 _FENCE = "=== {} OF TRANSCRIPT ==="
 _USUAL_MINUTES = (2.0, 5.0)  # people who divide talks of half an hour to two hours take 3 to 6 minutes a chapter
 

@@ -24,9 +24,12 @@ def too_little_said(sentences: Sequence[Sentence]) -> str:
 
 
 def count_limits(options: FindOptions, speech_ms: float, typical_ms: float) -> tuple[int, int]:
-    """Fewest and most moments: half and twice what is usual for this much speech, unless the request says otherwise."""
+    """Fewest and most moments: half and twice what is usual for this much speech, unless the request says otherwise.
+
+    Lengths asked for count as usual where they rule out what is: a talk has more moments when these must be short.
+    """
     fewest = max(1, math.floor(speech_ms / max(typical_ms, options.min_length_ms) / 2))
-    most = max(fewest, math.ceil(2 * speech_ms / typical_ms))
+    most = max(fewest, math.ceil(2 * speech_ms / min(typical_ms, options.max_length_ms)))
     if options.min_moments is not None:
         fewest, most = options.min_moments, max(options.min_moments, most)
     if options.max_moments is not None:
