@@ -45,7 +45,9 @@ def test_hostile_text_in_a_fault_is_shown_and_does_nothing(text: str) -> None:
     assert page == f"<ul>\n<li>The first.</li>\n<li>{_same(text)}</li>\n</ul>\n"
 
 
-@pytest.mark.parametrize("title", ["How bread rises (part 2): 3.5 hours, 40 % - \u201cwhy?\u201d", "\u9762\u5305", "-3", ""])
+@pytest.mark.parametrize(
+    "title", ["How bread rises (part 2): 3.5 hours, 40 % - \u201cwhy?\u201d", "\u9762\u5305", "-3", ""]
+)
 def test_a_plain_title_looks_as_it_is(title: str) -> None:
     page = _RENDER.render(metadata.table(["title", "at"], [(title, 62.5)]).value)
     assert f"<td>{title}</td>\n<td>1:02.5</td>" in page

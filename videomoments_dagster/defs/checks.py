@@ -13,6 +13,7 @@ import dagster as dg
 from db.queries import clips as clip_queries
 from db.queries import moments as moment_queries
 from db.queries import thumbnails as thumbnail_queries
+from videomoments_dagster.defs import metadata
 from videomoments_dagster.defs.assets.audio import audio
 from videomoments_dagster.defs.assets.clips import clips
 from videomoments_dagster.defs.assets.moments import moments
@@ -41,7 +42,7 @@ ROUNDING_SECONDS = 0.002  # times are stored as floats of whole milliseconds
 
 def _result(faults: Sequence[str], **counts: int | float) -> dg.AssetCheckResult:
     """Passed when there are no faults; the first twenty are shown."""
-    shown = "\n".join(f"- {fault}" for fault in faults[:20])
+    shown = "\n".join(f"- {metadata.plain(fault)}" for fault in faults[:20])
     return dg.AssetCheckResult(
         passed=not faults,
         description=f"{len(faults)} faults: {faults[0]}" if faults else None,

@@ -30,9 +30,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.Markdo
 
 
 def plain(text: str) -> str:
-    """Text from models, transcripts and files as one line of markdown that shows it as it is: no picture, no link.
+    """Text from models, transcripts and files as one line of markdown that shows it as it is.
 
-    An operator's browser would fetch a picture named in a title.
+    A picture in a title would be fetched by the operator's browser. Pages may still make a bare address clickable.
     """
     line = _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
     return _LIST_MARK.sub(r"\1\\\2", line)
