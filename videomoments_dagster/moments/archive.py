@@ -41,7 +41,7 @@ class Archive:
             "inputs": self.inputs,
             "exchanges": [exchange.to_json() for exchange in self.exchanges],
         }
-        return gzip.compress(json.dumps(value, ensure_ascii=False, indent=1).encode(), mtime=0)
+        return gzip.compress(json.dumps(value, indent=1).encode(), mtime=0)
 
     @classmethod
     def decode(cls, data: bytes) -> "Archive":
@@ -88,4 +88,4 @@ def with_earlier(archive: Archive, earlier: Archive) -> Archive:
 def digest(transcript: Transcript) -> str:
     """SHA-256 of words, sentences and their times: whether two transcripts are the same."""
     rows = [transcript.word_rows(), transcript.segment_rows()]
-    return hashlib.sha256(json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
