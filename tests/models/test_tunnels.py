@@ -203,10 +203,14 @@ def test_a_frozen_server_is_noticed_and_used_again_when_it_thaws(own_sshd: Sshd,
         assert eventually(lambda: opens(pool, own_sshd.route(echoing)))
 
 
+def opened(pool: TunnelPool, route: Route) -> tuple[str, int]:
+    with pool.open(route) as address:
+        return address
+
+
 def opens(pool: TunnelPool, route: Route) -> bool:
     try:
-        with pool.open(route):
-            return True
+        return bool(opened(pool, route))
     except (TunnelUnavailable, ModelUnavailable):
         return False
 
@@ -295,6 +299,9 @@ def test_the_ssh_library_never_runs_in_a_thread_that_may_be_interrupted(
     assert say(address) == b"hello"
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # an interrupt that lands in a destructor
 def test_a_tunnel_works_on_after_runs_were_cancelled_while_it_opened(own_sshd: Sshd, echoing: int) -> None:
     pool = TunnelPool(idle_seconds=0.3, timeout_seconds=1)
     with contextlib.closing(pool):
@@ -407,6 +414,45 @@ def test_a_fixed_local_port_is_kept(sshd: Sshd, pool: TunnelPool, echoing: int) 
             pool.open(sshd.route(echoing + 1, local_port=port, asked_by="minimax")),
         ):
             pass
+
+
+def test_an_entry_that_was_changed_takes_its_local_port_over(sshd: Sshd, pool: TunnelPool, echoing: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with remote(lambda client: client.sendall(b"new")) as changed:
+        with pool.open(sshd.route(echoing, local_port=port)) as address:
+            kept = connect(address)
+            with pytest.raises(TunnelUnavailable, match=r"'parakeet' .* before it was changed") as refused:
+                opened(pool, sshd.route(changed, local_port=port))
+            assert refused.value.retryable
+        with kept, pool.open(sshd.route(changed, local_port=port)) as address:
+            assert say(address, b"") == b"new"
+            with pytest.raises(ConnectionResetError):
+                kept.recv(1)
+
+
+def test_closing_the_pool_while_connections_come_in_ends_them_all(sshd: Sshd, echoing: int) -> None:
+    """One whose thread had not begun yet used to end the closing half-way."""
+    for _ in range(10):
+        pool, done = TunnelPool(timeout_seconds=1), threading.Event()
+        with pool.open(sshd.route(echoing)) as address:
+
+            def knock(address: tuple[str, int] = address, done: threading.Event = done) -> None:
+                while not done.is_set():
+                    with contextlib.suppress(OSError):
+                        socket.create_connection(address, timeout=0.05).close()
+
+            knocking = [threading.Thread(target=knock) for _ in range(3)]
+            for each in knocking:
+                each.start()
+            time.sleep(0.02)
+            try:
+                pool.close()
+            finally:
+                done.set()
+                for each in knocking:
+                    each.join()
+        assert eventually(lambda: not tunnel_threads())
 
 
 def test_a_local_port_that_somebody_holds_is_refused_with_both_names(

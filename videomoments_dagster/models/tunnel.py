@@ -54,6 +54,10 @@ class Tunnel:
         self._acceptor.start()
 
     @property
+    def is_in_use(self) -> bool:
+        return bool(self._users)
+
+    @property
     def is_idle(self) -> bool:
         return self._idle_at() <= time.monotonic()
 
@@ -76,13 +80,13 @@ class Tunnel:
 
     def close(self) -> None:
         """Stop listening and reset what is still connected. Returns when the threads have ended, after 1 s at most."""
+        deadline = time.monotonic() + 1.0
         self._woken.close()
         self._stop()
-        deadline = time.monotonic() + 1.0
+        self._acceptor.join(max(0.0, deadline - time.monotonic()))
+        self._stop()  # what it has still accepted
         for relay in self._open_relays():
             relay.join(deadline)
-        if threading.current_thread() is not self._acceptor:
-            self._acceptor.join(max(0.0, deadline - time.monotonic()))
 
     def sockets(self) -> list[socket.socket]:
         """What a forked child holds a copy of."""
@@ -185,7 +189,8 @@ class Relay:
 
     def join(self, deadline: float) -> None:
         """Wait for the threads. One that is stuck in sending to a client that does not read is freed half-way."""
-        self._thread.join(max(0.0, (deadline - time.monotonic()) / 2))
+        if self._thread.is_alive():  # not one that could not be started
+            self._thread.join(max(0.0, (deadline - time.monotonic()) / 2))
         if self._thread.is_alive():
             with contextlib.suppress(OSError):
                 self.client.shutdown(socket.SHUT_RDWR)

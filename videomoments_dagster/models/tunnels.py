@@ -8,7 +8,7 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,10 +98,7 @@ class TunnelPool:
             tunnels, connections = list(self._tunnels.values()), list(self._connections.values())
             self._tunnels.clear()
             self._connections.clear()
-        for connection in connections:
-            connection.close()
-        for tunnel in tunnels:
-            tunnel.close()
+        _end(tunnels, connections)
 
     def _taken_up(self, route: Route, stack: ExitStack) -> Tunnel | None:
         """The route's tunnel, in use until the stack ends; None when there is none yet."""
@@ -113,34 +110,58 @@ class TunnelPool:
 
     def _make(self, route: Route) -> None:
         with self._lock:
+            former = self._former(route)
+            ended = [self._let_go(former)] if former else []
+        for tunnel, connection in ended:  # not under the lock: it takes its time
+            _end([tunnel], [connection] if connection else [])
+        with self._lock:
             if self.closed:
                 raise TunnelUnavailable(f"The tunnels of this process are closed: {route.asked_by!r} came too late.")
             if _key(route) in self._tunnels:
                 return
-            for other in self._tunnels.values():
-                if other.address[1] == route.local_port:
-                    raise LocalPortTaken(
-                        f"Model {route.asked_by!r} wants local port {route.local_port} for its tunnel, "
-                        f"but that of model {other.asked_by!r} has it."
-                    )
             connection = self._connections.get(route.login) or SshConnection(route.login, self._timeout_seconds)
             remote = (route.remote_host, route.remote_port)
             tunnel = Tunnel(connection, remote, route.local_port, route.asked_by, self._idle_seconds, self._forget)
             self._connections[route.login] = connection
             self._tunnels[_key(route)] = tunnel
 
+    def _former(self, route: Route) -> Route | None:
+        """The key of the tunnel that has the local port because the model's entry was another before. You hold the
+        lock. Raises LocalPortTaken when it is another model's, TunnelUnavailable while it is in use."""
+        taken = (key for key, tunnel in self._tunnels.items() if tunnel.address[1] == route.local_port)
+        former = next(taken, _key(route))
+        if former == _key(route):
+            return None
+        tunnel = self._tunnels[former]
+        if tunnel.asked_by != route.asked_by:
+            raise LocalPortTaken(
+                f"Model {route.asked_by!r} wants local port {route.local_port} for its tunnel, "
+                f"but that of model {tunnel.asked_by!r} has it."
+            )
+        if tunnel.is_in_use:
+            raise TunnelUnavailable(
+                f"Model {route.asked_by!r} still has requests on local port {route.local_port} that were begun before "
+                "it was changed.",
+                hint="It is tried again by itself; with local_port=0 it would not have to wait.",
+            )
+        return former
+
+    def _let_go(self, key: Route) -> tuple[Tunnel, SshConnection | None]:
+        """Forget a tunnel; with the last one of a login goes its connection. You hold the lock."""
+        tunnel = self._tunnels.pop(key)
+        if any(other.connection is tunnel.connection for other in self._tunnels.values()):
+            return tunnel, None
+        return tunnel, self._connections.pop(key.login)
+
     def _forget(self, idle: Tunnel) -> bool:
-        """Let go of a tunnel unless it was taken up again just now; with the last one goes its connection."""
+        """Let go of a tunnel unless it was taken up again just now."""
         with self._lock:
             key = next((key for key, tunnel in self._tunnels.items() if tunnel is idle), None)
             if key is None or not idle.is_idle:
                 return False
-            del self._tunnels[key]
-            last = all(tunnel.connection is not idle.connection for tunnel in self._tunnels.values())
-            if last:
-                del self._connections[key.login]
-        if last:
-            idle.connection.close()
+            _, connection = self._let_go(key)
+        if connection is not None:
+            connection.close()
         return True
 
     def _start_afresh(self) -> None:
@@ -160,6 +181,13 @@ class TunnelPool:
 def _key(route: Route) -> Route:
     """Models that are reached alike share a tunnel."""
     return replace(route, asked_by="")
+
+
+def _end(tunnels: Iterable[Tunnel], connections: Iterable[SshConnection]) -> None:
+    for connection in connections:
+        connection.close()
+    for tunnel in tunnels:
+        tunnel.close()
 
 
 def tunnels() -> TunnelPool:
