@@ -38,6 +38,11 @@ def plain(text: str) -> str:
     return _LIST_MARK.sub(r"\1\\\2", line)
 
 
+def points(lines: Iterable[str]) -> dg.MarkdownMetadataValue:
+    """A list, a line each, as plain text."""
+    return dg.MetadataValue.md("\n".join(f"- {plain(line)}" for line in lines))
+
+
 def clock(seconds: float) -> str:
     """1:02:03.4, or 2:03.4 below an hour."""
     tenths = round(seconds * 10)

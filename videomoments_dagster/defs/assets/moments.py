@@ -95,7 +95,7 @@ def moments(context: dg.AssetExecutionContext, platform: PlatformResource, confi
             "number_of_moments": len(result.moments),
             "kept_by_hand": replaced.kept,
             "reason": result.reason or "found",
-            **({"notes": dg.MetadataValue.md("\n".join(f"- {metadata.plain(each)}" for each in result.notes))} if result.notes else {}),
+            **({"notes": metadata.points(result.notes)} if result.notes else {}),
             "thumbnail": metadata.thumbnail(platform, f"/api/videos/{key}/thumbnail"),
             "moments": metadata.table(
                 ["start", "end", "score", "title", "why"],
