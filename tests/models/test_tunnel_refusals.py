@@ -3,10 +3,13 @@
 import logging
 from base64 import b64decode
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.models.agent import ssh_agent
 from tests.models.conftest import StartSshd
@@ -17,6 +20,7 @@ from videomoments_dagster.errors import (
     HostKeyRefused,
     LoginRefused,
     ModelError,
+    ModelNotConfigured,
     ModelUnavailable,
     TunnelUnavailable,
 )
@@ -125,6 +129,34 @@ def test_what_is_no_key_is_refused(sshd: Sshd, pool: TunnelPool) -> None:
     assert "is not a private SSH key" in error.message
 
 
+def test_a_key_in_pkcs8_is_named_with_the_command_that_rewrites_it(
+    sshd: Sshd, pool: TunnelPool, tmp_path: Path
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    error = refused(pool, sshd.route(1, key_file=tmp_path / "key"), LoginRefused)
+    assert "PKCS#8" in error.message
+    assert f"`ssh-keygen -p -N '' -f {tmp_path / 'key'}`" in error.hint
+
+
+def test_a_key_of_a_kind_that_is_not_known_is_refused(sshd: Sshd, pool: TunnelPool, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP224R1())
+    file = tmp_path / "p224"
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+    error = refused(pool, sshd.route(1, key_file=file), LoginRefused)
+    assert error.message == f"{file} is not a private SSH key that can be read."
+
+
+def test_a_key_in_a_home_that_does_not_exist_is_refused(sshd: Sshd, pool: TunnelPool) -> None:
+    error = refused(pool, sshd.route(1, key_file="~nobody-of-that-name/key"), LoginRefused)
+    assert error.message.startswith("The SSH key file ~nobody-of-that-name/key can't be found")
+
+
+def test_a_user_that_can_not_be_sent_is_refused(sshd: Sshd, pool: TunnelPool) -> None:
+    error = refused(pool, sshd.route(1, user="me\udc80"), LoginRefused)
+    assert error.message == f"'me\\udc80' is no user name for SSH host {HOST}:{sshd.port}."
+
+
 def test_the_agent_s_keys_are_tried_in_turn(
     own_sshd: Sshd, pool: TunnelPool, tmp_path: Path, echoing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +226,12 @@ def test_a_host_that_cannot_be_reached_may_come_back(own_sshd: Sshd, pool: Tunne
     error = refused(pool, own_sshd.route(1), TunnelUnavailable)
     assert error.message == f"SSH host {HOST}:{own_sshd.port} can't be reached: Connection refused."
     assert error.retryable
+
+
+@pytest.mark.parametrize("host", ["gpu..example.org", "a" * 80])
+def test_what_can_not_be_a_host_s_name_is_not_configured(sshd: Sshd, pool: TunnelPool, host: str) -> None:
+    error = refused(pool, replace(sshd.route(1), ssh_host=host), ModelNotConfigured)
+    assert error.message == f"{host!r} is no name that an SSH host can have."
 
 
 def test_what_does_not_speak_ssh_is_told_apart(

@@ -15,7 +15,14 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from videomoments_dagster.errors import ForwardRefused, LoginRefused, ModelError, ModelUnavailable, TunnelUnavailable
+from videomoments_dagster.errors import (
+    ForwardRefused,
+    LoginRefused,
+    ModelError,
+    ModelNotConfigured,
+    ModelUnavailable,
+    TunnelUnavailable,
+)
 from videomoments_dagster.models.host_keys import HostKey, KnownHost
 
 if TYPE_CHECKING:
@@ -30,6 +37,7 @@ _LOST_AFTER_MS = 45_000
 """The kernel gives the connection up when the host acknowledges nothing, keep-alives included, for so long."""
 _PROHIBITED = 1
 """Reason code SSH_OPEN_ADMINISTRATIVELY_PROHIBITED of RFC 4254 section 5.1."""
+_PKCS8 = b"-----BEGIN PRIVATE KEY-----"
 
 
 def dropped() -> tuple[type[Exception], ...]:
@@ -132,8 +140,8 @@ class SshConnection:
     def open_channel(self, host: str, port: int) -> "paramiko.Channel":
         """A channel to `host`:`port` as the SSH host sees them, connecting anew if the connection is found dead.
 
-        Raises TunnelUnavailable, HostKeyRefused, LoginRefused, ForwardRefused, and ModelUnavailable when the SSH
-        host is well but does not reach `host`:`port`.
+        Raises TunnelUnavailable, HostKeyRefused, LoginRefused, ForwardRefused, ModelNotConfigured when the login's
+        host can't be one's name, and ModelUnavailable when the SSH host is well but does not reach `host`:`port`.
         """
         failure: Exception | None = None
         for last in (False, True):
@@ -203,6 +211,8 @@ class SshConnection:
             dialled = socket.create_connection((self.login.host, self.login.port), timeout=self._timeout)
         except OSError as error:
             raise TunnelUnavailable(f"SSH host {self.login} can't be reached: {_said(error)}.") from None
+        except UnicodeError:
+            raise ModelNotConfigured(f"{self.login.host!r} is no name that an SSH host can have.") from None
         dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each new channel waits for a delayed ACK
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _LOST_AFTER_MS)
@@ -248,8 +258,10 @@ def _log_in(transport: "paramiko.Transport", login: Login) -> None:
     import paramiko
 
     user = login.user or _own_name()
+    if not user.isprintable():  # halves of surrogate pairs are not either: the name could not be sent
+        raise LoginRefused(f"{user!r} is no user name for SSH host {login}.")
     if login.key_file:
-        key = _read_key(Path(login.key_file).expanduser())
+        key = _read_key(login.key_file)
         return _offer(transport, login, user, [key], f"the key in {login.key_file}")
     with contextlib.closing(paramiko.Agent()) as agent:
         keys = agent.get_keys()
@@ -282,12 +294,16 @@ def _offer(
     raise LoginRefused(f"SSH host {login} does not accept {tried} for user {user}.")
 
 
-def _read_key(file: Path) -> "paramiko.PKey":
+def _read_key(name: str) -> "paramiko.PKey":
     import paramiko
-    from paramiko.pkey import UnknownKeyType
 
     try:
-        return paramiko.PKey.from_path(file)
+        file = Path(name).expanduser()
+    except RuntimeError:
+        raise LoginRefused(f"The SSH key file {name} can't be found: there is no such home directory.") from None
+    try:
+        key = paramiko.PKey.from_path(file)
+        key.get_name()  # which a curve that paramiko lacks does not have
     except FileNotFoundError:
         raise LoginRefused(f"The SSH key file {file} does not exist.") from None
     except OSError as error:
@@ -297,8 +313,23 @@ def _read_key(file: Path) -> "paramiko.PKey":
             f"The SSH key file {file} has a passphrase.",
             hint=f"Load it into an SSH agent (`ssh-add {file}`) and unset ssh_key_file, or use a key without one.",
         ) from None
-    except (paramiko.SSHException, UnknownKeyType, ValueError):
-        raise LoginRefused(f"{file} is not a private SSH key that can be read.") from None
+    except Exception:  # whatever else cryptography and paramiko say to a file
+        if _PKCS8 in _beginning(file):
+            raise LoginRefused(
+                f"The SSH key file {file} is in PKCS#8 format (BEGIN PRIVATE KEY), which is not supported.",
+                hint=f"Rewrite it in OpenSSH's format: `ssh-keygen -p -N '' -f {file}`.",
+            ) from None
+        raise LoginRefused(
+            f"{file} is not a private SSH key that can be read.",
+            hint="RSA, Ed25519 and ECDSA keys (nistp256, nistp384, nistp521) are, as `ssh-keygen` writes them.",
+        ) from None
+    return key
+
+
+def _beginning(file: Path) -> bytes:
+    with contextlib.suppress(OSError, ValueError):
+        return file.read_bytes()[:100]
+    return b""
 
 
 def _own_name() -> str:

@@ -79,9 +79,9 @@ class TunnelPool:
         """Host and port of the tunnel's local end, which stays open while this lasts and `idle_seconds` longer.
 
         The remote end has answered within the last second, so what goes wrong has its name: raises TunnelUnavailable,
-        HostKeyRefused, LoginRefused, ForwardRefused, LocalPortTaken, or ModelUnavailable when the SSH host is well
-        but the model does not accept connections. A drop later on resets what is in flight; the next connection to
-        the same address goes over a new SSH connection.
+        HostKeyRefused, LoginRefused, ForwardRefused, LocalPortTaken, ModelNotConfigured for an impossible host, or
+        ModelUnavailable when the SSH host is well but the model does not accept connections. A drop later on resets
+        what is in flight; the next connection to the same address goes over a new SSH connection.
         """
         with ExitStack() as stack:
             tunnel = self._taken_up(route, stack)
