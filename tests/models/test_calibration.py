@@ -377,8 +377,9 @@ def test_a_model_that_only_reads_is_asked_one_small_question(settings: Settings)
 
 @pytest.mark.parametrize("answer", ['{"animals": 5}', "Three of them.", "[]"])
 def test_a_model_that_answers_nonsense_is_no_verdict_but_an_error(answer: str, settings: Settings) -> None:
-    with ChatStub(lambda body: answer) as stub, pytest.raises(ModelAnswerInvalid, match="reader"):
+    with ChatStub(lambda body: f"{answer} /a?key=canary") as stub, pytest.raises(ModelAnswerInvalid) as error:
         check(ModelEntry.parse("reader", {"kind": "chat", "base_url": stub.url}), settings)
+    assert error.value.message == f"reader can't count three animals in JSON: {f'{answer} /a?***'!r}."
 
 
 # before the first use
@@ -452,11 +453,11 @@ def test_a_check_that_cannot_be_carried_out_records_nothing(
     chat = ChatClient(down, ModelServer(down, settings, retries=Retries(attempts=1)))
     with pytest.raises(ModelUnavailable):
         ensure_trusted(registry, down, settings, lambda: check_vision(down, chat, clips), pytest.fail)
-    with ChatStub(lambda body: "I see a clock.") as stub:
+    with ChatStub(lambda body: "I see clip.mp4?X-Goog-Signature=canary here.") as stub:
         entry = _vision(stub.url)
         stub.script(stubs.refuses(403, "no"))
-        for expected in (ModelRefused, ModelAnswerInvalid):
-            with pytest.raises(expected):
+        for expected, said in ((ModelRefused, "no"), (ModelAnswerInvalid, r"'I see clip\.mp4\?\*\*\* here\.'")):
+            with pytest.raises(expected, match=said):
                 ensure_trusted(registry, entry, settings, lambda: check(entry, settings, directory=clips), pytest.fail)
     assert registry.verdict(down) is None
     assert registry.verdict(entry) is None

@@ -178,6 +178,30 @@ def test_no_signed_url_media_or_key_comes_back_in_a_message(stub: ChatStub, monk
     assert len(refused.value.message) < 400
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "url: /b/clip.mp4?X-Goog-Credential=canary%2F1&X-Goog-Signature=canary (Caused",
+            "url: /b/clip.mp4?*** (Caused",
+        ),
+        ("no host bucket.example/b/clip.mp4?x-goog-signature=canary", "no host bucket.example/b/clip.mp4?***"),
+        ("HTTPS://bucket.example/clip.mp4?canary", "HTTPS://bucket.example/clip.mp4?***"),
+        (r"bad https:\/\/me:canary@bucket.example\/clip.mp4?sig=canary", r"bad https:\/\/bucket.example\/clip.mp4?***"),
+        ("clip.mp4%3FX-Goog-Signature%3Dcanary not found", "clip.mp4?*** not found"),
+        ("expired: Expires=9&X-Goog-Signature=canary&x=1", "expired: Expires=9&X-Goog-Signature=***&x=1"),
+        ("CREDENTIAL=canary", "CREDENTIAL=***"),
+        ("DATA:video/mp4;base64,canary", "DATA:video/mp4,***"),
+        ("Who? Me. Is a=b? Yes: 1 + 1 = 2", "Who? Me. Is a=b? Yes: 1 + 1 = 2"),
+    ],
+)
+def test_signed_addresses_are_redacted_in_any_form(stub: ChatStub, said: str, shown: str) -> None:
+    stub.script(stubs.refuses(400, said))
+    with pytest.raises(RequestRefused) as refused:
+        _ask(stub.server())
+    assert refused.value.explanation == shown
+
+
 def test_a_redirect_is_not_followed(stub: ChatStub) -> None:
     with ChatStub(lambda request: "Mine.") as other:
         stub.script(stubs.redirects(f"http://localhost:{other.port}{PATH}?token=canary"))

@@ -13,6 +13,7 @@ from videomoments_dagster.errors import ClockUntrusted, ModelAnswerInvalid
 from videomoments_dagster.models.calibration_fit import verdict
 from videomoments_dagster.models.chat import ChatClient
 from videomoments_dagster.models.entry import ModelEntry
+from videomoments_dagster.models.explanations import beginning
 from videomoments_dagster.models.protocols import Sampling
 from videomoments_dagster.models.registry import ModelRegistry, Verdict
 from videomoments_dagster.models.server import ModelServer
@@ -109,6 +110,5 @@ def _check_text(entry: ModelEntry, chat: ChatClient) -> Verdict:
     answer = chat.complete(_SYSTEM, _COUNTING, schema=_SCHEMA, sampling=Sampling(temperature=0.0))
     said = replies.read(answer.text, lambda value: isinstance(value, dict))
     if not isinstance(said, dict) or fields.whole_numbers(said.get("animals")) != [_ANIMALS]:
-        beginning = " ".join(answer.text.split())[:120]
-        raise ModelAnswerInvalid(f"{entry.key} can't count three animals in JSON: {beginning!r}.")
+        raise ModelAnswerInvalid(f"{entry.key} can't count three animals in JSON: {beginning(answer.text)!r}.")
     return verdict(entry, True, "it answers rightly, and gives no times of its own", answer.seconds)

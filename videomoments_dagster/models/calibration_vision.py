@@ -10,6 +10,7 @@ from videomoments_dagster.models.calibration_media import CalibrationClip, Shown
 from videomoments_dagster.models.chat import ChatClient, Media
 from videomoments_dagster.models.clip_media import media_of
 from videomoments_dagster.models.entry import ModelEntry
+from videomoments_dagster.models.explanations import beginning
 from videomoments_dagster.models.protocols import ClipSource, Sampling
 from videomoments_dagster.models.registry import Verdict
 from videomoments_dagster.moments import fields, replies
@@ -59,8 +60,7 @@ def check_vision(
     )
     rows = _rows(answer.text)
     if rows is None:
-        beginning = " ".join(answer.text.split())[:120]
-        raise ModelAnswerInvalid(f"{entry.key} does not say when it sees which clock: {beginning!r}.")
+        raise ModelAnswerInvalid(f"{entry.key} does not say when it sees which clock: {beginning(answer.text)!r}.")
     pairs = _pairs(rows, clip.shown)
     much = f"{len(pairs)} of {len(clip.shown)} clocks seen"
     if len(pairs) < _LEAST_SHARE * len(clip.shown):

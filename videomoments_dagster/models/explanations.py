@@ -4,9 +4,11 @@ import json
 import re
 from typing import Any
 
-_DATA_URL = re.compile(r"(data:[\w/+.-]*)[;,][^\s\"'<>]*")
-_QUERY = re.compile(r"(https?://[^\s\"'?<>]+)\?[^\s\"'<>]*")
-_USER = re.compile(r"(https?://)[^\s/@\"']+@")
+_DATA_URL = re.compile(r"(data:[\w/+.-]*)[;,][^\s\"'<>]*", re.IGNORECASE)
+_URL_QUERY = re.compile(r"(https?:[^\s\"'?<>]+)\?[^\s\"'<>]*", re.IGNORECASE)
+_QUERY = re.compile(r"(\?|%3F)[\w.~%+-]+?(=|%3D)[^\s\"'<>]*", re.IGNORECASE)  # of a path, a host, an escaped URL
+_SIGNED = re.compile(r"((?:signature|credential)(?:=|%3D))[^\s\"'<>&]*", re.IGNORECASE)
+_USER = re.compile(r"(https?:(?:\\?/){2})[^\s/@\"']+@", re.IGNORECASE)
 
 
 def explanation(content: bytes, secret: str = "") -> str:
@@ -24,9 +26,15 @@ def explanation(content: bytes, secret: str = "") -> str:
 
 
 def redacted(text: str, secret: str = "") -> str:
-    """Servers quote what they were sent: signed URLs, media, even keys."""
+    """Servers and models quote what they were sent: signed URLs whole or in part, media, even keys."""
     text = text.replace(secret, "***") if secret else text
-    return _USER.sub(r"\1", _QUERY.sub(r"\1?***", _DATA_URL.sub(r"\1,***", text)))
+    text = _QUERY.sub("?***", _URL_QUERY.sub(r"\1?***", _DATA_URL.sub(r"\1,***", text)))
+    return _USER.sub(r"\1", _SIGNED.sub(r"\1***", text))
+
+
+def beginning(text: str, characters: int = 120) -> str:
+    """How a model's words begin, on one line and redacted: for messages about answers that make no sense."""
+    return redacted(" ".join(text[: 10 * characters].split()))[:characters]
 
 
 def _message(body: Any, text: str) -> str:
