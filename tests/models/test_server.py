@@ -2,6 +2,7 @@
 
 import json
 import re
+import select
 import signal
 import socket
 import ssl
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ from typing import Any
 import pytest
 
 from tests.models import stubs
+from tests.models.remote import remote
 from tests.models.sshd import HOST, Sshd
 from tests.models.stubs import ChatStub, Fault
-from tests.tls import self_signed
+from tests.tls import self_signed, tls_in_front_of
 from videomoments_dagster.errors import (
     HostKeyRefused,
     ModelAnswerInvalid,
@@ -92,7 +95,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    entry = ModelEntry.parse("gone", {"kind": "chat", "base_url": f"http://user:pa55@127.0.0.1:{port}"})
+    entry = ModelEntry.parse("gone", {"kind": "chat", "base_url": f"http://127.0.0.1:{port}"})
     with pytest.raises(ModelUnavailable) as error:
         _ask(ModelServer(entry, get_settings(), retries=Retries(base_seconds=0.01)))
     assert error.value.message == f"gone at 127.0.0.1:{port} refuses the connection (4 attempts)."
@@ -112,6 +115,60 @@ def test_an_answer_that_drips_is_ended(stub: ChatStub) -> None:
     with pytest.raises(ModelUnavailable, match=r"did not finish its answer in 0\.3 s"):
         _ask(stub.server(timeout_seconds=0.1))
     assert time.monotonic() - began < 3
+
+
+@contextmanager
+def _proxy_to(port: int) -> Iterator[int]:
+    """A proxy that connects to 127.0.0.1:`port`, whatever it is asked for."""
+
+    def serve(client: socket.socket) -> None:
+        asked = b""
+        while not asked.endswith(b"\r\n\r\n"):
+            asked += client.recv(1)
+        with socket.create_connection((HOST, port)) as beyond:
+            client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            while ready := select.select([client, beyond], [], [])[0]:
+                for source in ready:
+                    data = source.recv(65536)
+                    if not data:
+                        return
+                    (beyond if source is client else client).sendall(data)
+
+    with remote(serve) as proxy:
+        yield proxy
+
+
+def test_an_answer_that_drips_through_a_proxy_is_ended_too(stub: ChatStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", stub.url)
+    stub.script(*[stubs.drips(0.02)] * 2)
+    began = time.monotonic()
+    with pytest.raises(ModelUnavailable, match=r"gpu.example.org:8000 did not finish its answer in 0\.3 s"):
+        _ask(stub.server(base_url="http://gpu.example.org:8000", timeout_seconds=0.1))
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_so_is_one_in_tls_that_a_proxy_passes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    (tmp_path / "proxy").mkdir()
+    certificate, key = self_signed(tmp_path, "gpu.example.org")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with (
+        ChatStub(lambda request: "Me.", tls=context) as stub,
+        _proxy_to(stub.port) as plain,
+        tls_in_front_of(plain, tmp_path / "proxy") as front,
+    ):
+        certificate.write_text(certificate.read_text() + front.authority.read_text())
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        port = plain if scheme == "http" else front.port
+        monkeypatch.setenv("https_proxy", f"{scheme}://localhost:{port}")
+        server = stub.server(base_url="https://gpu.example.org", timeout_seconds=0.2)
+        assert _ask(server) == "Me."
+        stub.script(*[stubs.drips(0.02)] * 2)
+        began = time.monotonic()
+        with pytest.raises(ModelUnavailable, match=r"did not finish its answer in 0\.6 s"):
+            _ask(server)
+        assert time.monotonic() - began < 2.5
 
 
 def test_the_server_may_say_how_long_to_wait(stub: ChatStub) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 _CONNECTIONS = 32
@@ -28,6 +28,10 @@ class Watch:
 
     def expire(self) -> None:
         self.expired.set()
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        """End the connection, if there is one yet."""
         if self.socket is not None:
             with suppress(OSError):
                 socket.socket.shutdown(self.socket, socket.SHUT_RDWR)  # not TLS's own: it is busy in another thread
@@ -67,6 +71,10 @@ def caused_by(error: BaseException, kind: type[BaseException]) -> bool:
     return any(caused_by(one, kind) for one in inner if isinstance(one, BaseException))
 
 
+def _watch() -> Watch | None:
+    return getattr(_current, "watch", None)
+
+
 class _Watched(HTTPConnection):
     """Shows its socket to the watch. A server busy with another request may leave an upload unread for as long as it
     may be silent: urllib3 would send with the connect timeout."""
@@ -79,11 +87,19 @@ class _Watched(HTTPConnection):
         self._show()
         super().request(*arguments, **options)
 
+    def _new_conn(self) -> socket.socket:
+        watch, plain = _watch(), super()._new_conn()
+        if watch is not None:
+            watch.socket = plain  # a proxy may take its time before there is a connection
+        return plain
+
     def _show(self) -> None:
-        watch: Watch | None = getattr(_current, "watch", None)
+        watch = _watch()
         if self.sock is not None and watch is not None:
-            watch.socket = self.sock
+            watch.socket = getattr(self.sock, "socket", self.sock)  # urllib3's TLS within TLS is no socket, but has one
             self.sock.settimeout(watch.silence_seconds)
+            if watch.expired.is_set():  # while nothing could be cut off
+                watch.cut_off()
 
 
 class _Secure(_Watched, HTTPSConnection):
@@ -98,9 +114,18 @@ class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _Secure  # pyright: ignore[reportAssignmentType]
 
 
+_POOLS = {"http": _Pool, "https": _SecurePool}
+
+
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         standard: Any = HTTPConnection.default_socket_options
         options["socket_options"] = [*standard, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
         self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> PoolManager:
+        manager: PoolManager = super().proxy_manager_for(proxy, **options)
+        if isinstance(manager, ProxyManager):  # those of SOCKS proxies have connections of their own kind
+            manager.pool_classes_by_scheme = _POOLS
+        return manager
