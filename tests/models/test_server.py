@@ -172,10 +172,10 @@ def test_so_is_one_in_tls_that_a_proxy_passes_on(tmp_path: Path, monkeypatch: py
 
 
 def test_the_server_may_say_how_long_to_wait(stub: ChatStub) -> None:
-    stub.script(stubs.refuses(429, "slow down", Retry_After="1"))
+    stub.script(stubs.refuses(429, "slow down", Retry_After="0.3"))
     began = time.monotonic()
     assert _ask(stub.server()) == "Me."
-    assert 1.0 <= time.monotonic() - began < 2.0
+    assert 0.3 <= time.monotonic() - began < 2.0
 
 
 def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:
@@ -275,10 +275,54 @@ def test_an_answer_without_end_is_given_up(stub: ChatStub) -> None:
     assert len(stub.requests) == 1
 
 
-def test_an_answer_that_never_is_json_is_invalid(stub: ChatStub) -> None:
+def test_a_server_that_never_answers_in_json_is_unavailable(stub: ChatStub) -> None:
+    """A page to log in, or of a proxy: the model is down, and its fallback is asked."""
     stub.script(*[stubs.says_body(b"Sure! Here you go.")] * 4)
-    with pytest.raises(ModelAnswerInvalid, match=r"does not answer in JSON, but 'Sure! Here you go.' \(4 attempts\)"):
+    with pytest.raises(ModelUnavailable, match=r"does not answer in JSON, but 'Sure! Here you go.' \(4 attempts\)"):
         _ask(stub.server())
+
+
+@pytest.mark.parametrize("error", [{"message": "CUDA out of memory", "code": 500}, "CUDA out of memory"])
+def test_an_error_in_place_of_an_answer_is_asked_again_and_shown(stub: ChatStub, error: Any) -> None:
+    fault = stubs.says_body(json.dumps({"error": error}).encode())
+    stub.script(fault)
+    assert _ask(stub.server()) == "Me."
+    stub.script(*[fault] * 4)
+    with pytest.raises(ModelUnavailable, match=r"answers 200 with an error: CUDA out of memory.* \(4 attempts\)\."):
+        _ask(stub.server())
+
+
+def test_a_field_for_errors_that_is_empty_is_no_error(stub: ChatStub) -> None:
+    stub.script(stubs.says_body(b'{"error": null, "choices": [{"message": {"content": "Me."}}]}'))
+    assert _ask(stub.server()) == "Me."
+
+
+@pytest.mark.parametrize(
+    ("environment", "kind", "said"),
+    [
+        ({}, ModelUnavailable, r"gone at gpu\.invalid:443 can't be found: nobody knows that host name"),
+        (
+            {"https_proxy": "http://proxy.invalid:3128"},
+            ModelUnavailable,
+            r"gone at gpu\.invalid:443 can't be reached: its proxy can't be found: nobody knows that host name",
+        ),
+        ({"https_proxy": "http://127.0.0.1:9"}, ModelUnavailable, "can't be reached: its proxy refuses the connection"),
+        ({"https_proxy": "http://:x"}, ModelNotConfigured, r"The proxy for gone at gpu\.invalid:443 has no address"),
+        ({"https_proxy": "ftp://proxy.invalid"}, ModelNotConfigured, "The proxy for gone"),
+        ({"REQUESTS_CA_BUNDLE": "/missing.pem"}, ModelNotConfigured, "REQUESTS_CA_BUNDLE .* names no file"),
+    ],
+)
+def test_what_is_wrong_on_the_way_to_a_server_is_named(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], kind: type[Exception], said: str
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    entry = ModelEntry.parse("gone", {"kind": "chat", "base_url": "https://gpu.invalid"})
+    with pytest.raises(kind, match=said):
+        _ask(ModelServer(entry, get_settings(), retries=Retries(attempts=2, base_seconds=0.01)))
 
 
 def test_an_entry_that_leads_nowhere_is_not_configured() -> None:
@@ -416,12 +460,12 @@ def test_a_server_behind_ssh_is_asked_through_one_kept_connection(
 def test_a_tunnel_that_breaks_during_a_request_costs_one_attempt(
     own_sshd: Sshd, pool: TunnelPool, stub: ChatStub
 ) -> None:
-    stub.script(stubs.slow(5))
-    breaker = threading.Timer(0.3, own_sshd.kill_sessions)
-    breaker.start()
-    began = time.monotonic()
+    def breaks(reply: stubs.Reply) -> None:
+        own_sshd.kill_sessions()
+        reply.closing.wait()
+
+    stub.script(breaks)
     assert _ask(_behind(own_sshd, pool, stub.port)) == "Me."
-    assert time.monotonic() - began < 4
     assert len(stub.requests) == 2
 
 

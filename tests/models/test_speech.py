@@ -181,7 +181,7 @@ def test_times_just_outside_the_audio_are_clipped_to_it(stub: SpeechStub, audio:
         ({"transcription": "Hello there."}, "text, but no times"),
         ({"word_timestamps": "none"}, "word_timestamps is no list"),
         ({"word_timestamps": ["a"]}, "Word 1 is no object"),
-        ({"error": "CUDA out of memory"}, "holds no transcript: CUDA out of memory"),
+        ({"detail": "CUDA out of memory"}, "holds no transcript: CUDA out of memory"),
         ([], "no JSON object"),
     ],
 )

@@ -32,7 +32,7 @@ def given_in(answer: Any, duration_ms: int | None = None) -> Transcript:
     if not isinstance(answer, dict):
         raise ModelAnswerInvalid("The answer is no JSON object.")
     if not any(name in answer for name in (*_WORDS, *_SEGMENTS, *_TEXTS)):
-        said = redacted(str(answer.get("error") or answer.get("detail") or ", ".join(map(str, answer)) or "nothing"))
+        said = redacted(str(answer.get("detail") or ", ".join(map(str, answer)) or "nothing"))
         raise ModelAnswerInvalid(f"The answer holds no transcript: {said[:300]}.")
     words = [Word(*timed) for timed in _timed("Word", answer, _WORDS, ("word", "text"), duration_ms)]
     given = [Sentence(*timed) for timed in _timed("Segment", answer, _SEGMENTS, ("segment", "text"), duration_ms)]

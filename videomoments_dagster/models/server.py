@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from requests.utils import get_environ_proxies, select_proxy
+from urllib3.exceptions import HTTPError, LocationValueError, NameResolutionError, ReadTimeoutError
 
 from videomoments_dagster.errors import (
     ModelAnswerInvalid,
@@ -56,6 +57,10 @@ class RequestRefused(ModelRefused):
     explanation: str = ""
 
 
+class NotJson(ModelUnavailable):
+    """The server's port answers, and never in JSON: with a page of somebody in between, to log in or to come later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A file sent as multipart/form-data, read from disk as it goes; `on_progress` is told the share that is sent."""
@@ -78,7 +83,7 @@ class _Failed(Exception):
         *,
         silent: bool = False,
         asked_seconds: float | None = None,
-        kind: type[ModelError] = ModelUnavailable,
+        kind: type[ModelUnavailable] = ModelUnavailable,
     ) -> None:
         super().__init__(reason)
         self.reason, self.silent, self.asked_seconds, self.kind = reason, silent, asked_seconds, kind
@@ -124,9 +129,10 @@ class ModelServer:
     def post(self, path: str, *, json: Any = None, multipart: Upload | None = None) -> Any:
         """The server's answer, decoded from JSON. Asked again when what goes wrong may pass.
 
-        Raises ModelUnavailable or TunnelUnavailable (no answer, or 408, 409, 425, 429 or 5xx to the end),
-        RequestRefused (another 4xx, or a redirect), ModelAnswerInvalid (not JSON to the end, or too large), and what
-        the tunnel refuses.
+        Raises ModelUnavailable or TunnelUnavailable (to the end no answer, 408, 409, 425, 429 or 5xx, or an `error`
+        in place of an answer; NotJson), RequestRefused (another 4xx, or a redirect), ModelRefused (a certificate or
+        an address that can't be right), ModelNotConfigured (certificates or a proxy of this environment that can't be
+        used), ModelAnswerInvalid (too large an answer), and what the tunnel refuses.
         """
         return self._ask("POST", path, json, multipart)
 
@@ -213,10 +219,14 @@ class ModelServer:
                 f"{self.entry.key} at {self.where} answers with more than {_LARGEST_ANSWER_BYTES} bytes."
             )
         try:
-            return json_module.loads(content)
+            answer = json_module.loads(content)
         except (ValueError, RecursionError):
             start = redacted(content[:60].decode(errors="replace"), self._key)
-            raise _Failed(f"does not answer in JSON, but {start!r}", kind=ModelAnswerInvalid) from None
+            raise _Failed(f"does not answer in JSON, but {start!r}", kind=NotJson) from None
+        if isinstance(answer, dict) and isinstance(answer.get("error"), dict | str) and answer["error"]:
+            said = explanation(content[:_LARGEST_EXPLANATION_BYTES], secret=self._key)
+            raise _Failed(f"answers {status} with an error: {said[:_SHOWN_CHARACTERS]}")
+        return answer
 
     def _refused(self, response: requests.Response, said: str) -> RequestRefused:
         shown = said[:_SHOWN_CHARACTERS] or response.reason or "no reason given"
@@ -230,8 +240,8 @@ class ModelServer:
         silent = f"was silent for {self.entry.timeout_seconds:g} s"
         try:
             yield
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-            raise ModelRefused(f"{self.entry.key}: base_url is no http(s) address ({type(error).__name__}).") from None
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, LocationValueError) as error:
+            raise self._bad_address(error) from None
         except requests.exceptions.ConnectTimeout:
             raise _Failed("does not accept a connection in time") from None
         except (requests.exceptions.RequestException, HTTPError, OSError) as error:
@@ -241,9 +251,28 @@ class ModelServer:
                 raise ModelRefused(f"The TLS certificate of {self.where} ({self.entry.key}) is not valid.") from None
             if caused_by(error, ReadTimeoutError) or caused_by(error, TimeoutError):
                 raise _Failed(silent, silent=True) from None
+            by_proxy = "can't be reached: its proxy " if caused_by(error, requests.exceptions.ProxyError) else ""
+            if caused_by(error, NameResolutionError):
+                raise _Failed(f"{by_proxy}can't be found: nobody knows that host name") from None
             if caused_by(error, ConnectionRefusedError):
-                raise _Failed("refuses the connection") from None
+                raise _Failed(f"{by_proxy}refuses the connection") from None
+            if type(error) is OSError and error.errno is None:  # as requests has it
+                raise ModelNotConfigured(
+                    "The trusted certificates can't be read: REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names no file.",
+                    hint="Set it to a file of PEM certificates in the environment of the workers, or unset it.",
+                ) from None
             raise _Failed(f"broke off ({type(error).__name__})") from None
+
+    def _bad_address(self, error: Exception) -> ModelError:
+        """Of the server, or of the proxy that leads to it."""
+        url, name = self.entry.base_url, type(error).__name__
+        if self._session.trust_env and select_proxy(url, get_environ_proxies(url)):
+            return ModelNotConfigured(
+                f"The proxy for {self.entry.key} at {self.where} has no address that can be used ({name}).",
+                hint="Proxies are http:// or https:// addresses: see HTTP_PROXY, HTTPS_PROXY and ALL_PROXY in the "
+                "environment of the workers. NO_PROXY lists hosts that need none.",
+            )
+        return ModelRefused(f"{self.entry.key}: base_url is no http(s) address ({name}).")
 
 
 def _content(response: requests.Response, largest_bytes: int) -> bytes:
