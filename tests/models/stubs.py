@@ -138,13 +138,15 @@ def huge(size_bytes: int) -> Fault:
 
 
 class StubServer:
-    """A threaded HTTP/1.1 server with kept connections. `connections` counts those that were opened."""
+    """A threaded HTTP/1.1 server with kept connections. `connections` counts those that were opened;
+    `listing_fault` is what becomes of each GET."""
 
     kind = "chat"
 
     def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.connections = 0
         self.closing = threading.Event()
+        self.listing_fault: Fault | None = None
         self._script: deque[Fault] = deque()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -189,7 +191,8 @@ class StubServer:
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         status, body = self.respond(handler)
         with self._lock:
-            fault = self._script.popleft() if self._script and handler.command == "POST" else well()
+            scripted = self._script and handler.command == "POST"
+            fault = self._script.popleft() if scripted else (handler.command == "GET" and self.listing_fault) or well()
         with suppress(ConnectionError):
             fault(Reply(handler, status, body, self.closing))
 

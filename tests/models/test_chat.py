@@ -1,7 +1,9 @@
 """ChatClient against a real HTTP server that speaks many dialects of the OpenAI protocol."""
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -110,6 +112,41 @@ def test_a_refused_format_is_recognized_in_many_words(stub: ChatStub, status: in
     stub.script(stubs.refuses(status, body))
     assert _ask(_client(stub), schema=SCHEMA).text == MOMENTS
     assert stub.requests[1].body["response_format"] == {"type": "json_object"}
+
+
+def test_a_refusal_without_a_word_costs_only_one_question_its_format(stub: ChatStub) -> None:
+    stub.script(stubs.refuses(400, None))
+    client = _client(stub)
+    _ask(client, schema=SCHEMA)
+    _ask(client, schema=SCHEMA)
+    sent = [request.body["response_format"]["type"] for request in stub.requests]
+    assert sent == ["json_schema", "json_object", "json_schema"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "options"),
+    [
+        ("System role not supported", {}),
+        ("Unrecognized request argument supplied: top_k", {}),
+        ("'max_tokens' is not supported. Use 'max_completion_tokens' instead.", {}),
+        ("This response_format type is unavailable now", {"schema": SCHEMA}),
+    ],
+)
+def test_two_questions_refused_at_the_same_time_are_both_put_again(
+    stub: ChatStub, refusal: str, options: dict[str, Any]
+) -> None:
+    both = threading.Barrier(2)
+
+    def refuse(reply: stubs.Reply) -> None:
+        both.wait(5)
+        stubs.refuses(400, refusal)(reply)
+
+    stub.script(refuse, refuse)
+    client = _client(stub, top_k=20)
+    with ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(_ask, client, **options) for _ in range(2)]
+        assert [each.result().text for each in asked] == [MOMENTS, MOMENTS]
+    assert len(stub.requests) == 4
 
 
 def test_parameters_the_server_does_not_know_are_left_out_for_good(stub: ChatStub) -> None:
@@ -259,6 +296,53 @@ def test_a_model_without_a_name_is_the_first_that_the_server_lists_asked_once(st
     _ask(client)
     assert [request.body["model"] for request in stub.requests] == ["llama-3", "llama-3"]
     assert stub.listings == 1
+
+
+def _serving_only_what_it_lists(stub: ChatStub) -> None:
+    """vLLM's way: any other name is 404."""
+
+    def answer(reply: stubs.Reply) -> None:
+        name = stub.requests[-1].body.get("model")
+        known = name in stub.models
+        refusal = json.dumps({"error": {"message": f"The model `{name}` does not exist."}}).encode()
+        reply.send() if known else reply.send(refusal, 404)
+
+    stub.script(*[answer] * 10)
+
+
+def test_a_listed_name_is_asked_for_again_when_the_server_has_another_model(stub: ChatStub) -> None:
+    _serving_only_what_it_lists(stub)
+    client = _client(stub)
+    stub.models = ["llama-3"]
+    _ask(client)
+    stub.models = ["llama-4"]
+    assert _ask(client).text == _ask(client).text == MOMENTS
+    assert [request.body["model"] for request in stub.requests] == ["llama-3", "llama-3", "llama-4", "llama-4"]
+    assert stub.listings == 2
+
+
+def test_a_listed_name_that_the_server_does_not_know_is_refused_at_once(stub: ChatStub) -> None:
+    stub.script(*[stubs.refuses(404, "The model does not exist.")] * 2)
+    for _ in range(2):
+        with pytest.raises(ModelRefused, match="does not exist"):
+            _ask(_client(stub))
+    assert len(stub.requests) == 2
+
+
+def test_a_name_in_the_entry_is_not_replaced(stub: ChatStub) -> None:
+    _serving_only_what_it_lists(stub)
+    with pytest.raises(ModelRefused, match="`mine` does not exist"):
+        _ask(_client(stub, model_name="mine"))
+    assert (len(stub.requests), stub.listings) == (1, 0)
+
+
+def test_a_listing_that_failed_is_asked_for_again(stub: ChatStub) -> None:
+    client = _client(stub)
+    stub.listing_fault = stubs.refuses(401, "not yet")
+    _ask(client)
+    stub.listing_fault = None
+    _ask(client)
+    assert [request.body.get("model") for request in stub.requests] == [None, "stub-model"]
 
 
 def test_a_server_that_lists_no_models_is_asked_without_a_name(stub: ChatStub) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 from videomoments_dagster.errors import ModelAnswerInvalid
 from videomoments_dagster.models.entry import ModelEntry
 from videomoments_dagster.models.protocols import Sampling
-from videomoments_dagster.models.server import ModelServer, RequestRefused, storable
+from videomoments_dagster.models.server import ModelServer, NotJson, RequestRefused, storable
 
 _ENDPOINT, _MODELS = "/chat/completions", "/models"
 _ASKS = 2
-_UNDERSTANDABLE = {400, 422}
+_UNDERSTANDABLE, _NOT_FOUND = {400, 422}, 404
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _THOUGHT_BEFORE = re.compile(r".*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _THOUGHT_AFTER = re.compile(r"<think(?:ing)?>.*", re.DOTALL | re.IGNORECASE)
@@ -105,15 +105,22 @@ class ChatClient:
 
     def _ask(self, system: str, user: Any, schema: dict[str, Any] | None, values: dict[str, Any]) -> Any:
         """The server's answer, once the request is put as it understands it."""
-        dialect = self._server.dialect
-        model = self._model_name()
+        dialect, name = self._server.dialect, self._model_name()
+        refused_name = ""
         while True:  # a dialect can learn only so much
-            body = model | dialect.request(values, system, user, schema)
+            body = ({"model": name} if name else {}) | dialect.request(values, system, user, schema)
             try:
                 return self._server.post(self._path, json=body)
             except RequestRefused as refused:
-                if refused.answer_status not in _UNDERSTANDABLE or not dialect.learn(refused.explanation, body):
+                if refused.answer_status == _NOT_FOUND and name and not self.entry.model_name and not refused_name:
+                    refused_name, name = name, self._model_name(but=name)
+                    if name in ("", refused_name):
+                        raise
+                    continue
+                learned = dialect.learn(refused.explanation, body) if refused.answer_status in _UNDERSTANDABLE else None
+                if learned is None:
                     raise
+                dialect = learned
 
     def _values(self, sampling: Sampling) -> dict[str, Any]:
         entry = self.entry
@@ -125,17 +132,17 @@ class ChatClient:
         }
         return {name: value for name, value in wanted.items() if value is not None}
 
-    def _model_name(self) -> dict[str, str]:
-        """The entry's, or the first that the server lists; nothing when it lists none."""
+    def _model_name(self, but: str | None = None) -> str:
+        """The entry's, or the first that the server lists, which is kept until it is `but` the one that is no longer
+        there. Empty when it lists none."""
         if self.entry.model_name:
-            return {"model": self.entry.model_name}
+            return self.entry.model_name
         dialect = self._server.dialect
-        if dialect.model_name is None:
-            listed: Any = None
-            with suppress(RequestRefused, ModelAnswerInvalid):
-                listed = self._server.get(self._path.removesuffix(_ENDPOINT) + _MODELS)
-            dialect.model_name = _first_model(listed)
-        return {"model": dialect.model_name} if dialect.model_name else {}
+        if dialect.model_name in (None, but):
+            dialect.model_name = None
+            with suppress(RequestRefused, ModelAnswerInvalid, NotJson):  # not every server has a list
+                dialect.model_name = _first_model(self._server.get(self._path.removesuffix(_ENDPOINT) + _MODELS))
+        return dialect.model_name or ""
 
 
 def _first_model(listed: Any) -> str:

@@ -4,7 +4,7 @@ Servers that call themselves OpenAI-compatible differ in `response_format`, samp
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 _FORMATS = ("json_schema", "json_object", "")  # each is understood by more servers than the one before
@@ -25,7 +25,7 @@ _SAYS_NOTHING = re.compile(
 
 @dataclass(slots=True)
 class Dialect:
-    """Threads may share it: what one learns twice changes nothing. `model_name` is the server's own, once asked."""
+    """Threads may share it: what is learned twice changes nothing. `model_name` is the server's own, once asked."""
 
     dropped: set[str] = field(default_factory=set)
     renamed: dict[str, str] = field(default_factory=dict)
@@ -52,8 +52,12 @@ class Dialect:
             body["response_format"] = {"type": kind}
         return body
 
-    def learn(self, explanation: str, body: dict[str, Any]) -> bool:
-        """Whether the next `request` will differ from `body`, which the server refused with this explanation."""
+    def learn(self, explanation: str, body: dict[str, Any]) -> "Dialect | None":
+        """What to put the same question in next, after `body` was refused with this explanation; None: nothing helps.
+
+        That is this dialect, which has learned for good, or another for this question only when it is a mere guess.
+        What counts is what was refused: others may have learned from it in the meantime.
+        """
         form = str(body.get("response_format", {}).get("type", ""))
         named = _FORMAT_NAMED.search(explanation) if form else None
         parameter = _first_named(explanation, body)
@@ -62,14 +66,17 @@ class Dialect:
                 self.renamed[parameter] = "max_completion_tokens"
             else:
                 self.dropped.add(parameter)
-            return True
-        if self.has_system_role and _NO_SYSTEM.search(explanation):
+            return self
+        if body["messages"][0]["role"] == "system" and _NO_SYSTEM.search(explanation):
             self.has_system_role = False
-            return True
-        if form and (named or _FORMAT_MEANT.search(explanation) or _SAYS_NOTHING.fullmatch(explanation)):
-            self._format = max(self._format, _FORMATS.index(form) + 1)
-            return True
-        return False
+            return self
+        if not form:
+            return None
+        simpler = _FORMATS.index(form) + 1
+        if named or _FORMAT_MEANT.search(explanation):
+            self._format = max(self._format, simpler)
+            return self
+        return replace(self, _format=simpler) if _SAYS_NOTHING.fullmatch(explanation) else None
 
 
 def _first_named(explanation: str, body: dict[str, Any]) -> str:
