@@ -12,6 +12,7 @@ from videomoments_dagster.errors import ModelAnswerInvalid, ModelError
 from videomoments_dagster.models.chat import ChatClient, Media
 from videomoments_dagster.models.clip_media import ClipTooLarge, media_of
 from videomoments_dagster.models.entry import ModelEntry
+from videomoments_dagster.models.explanations import beginning
 from videomoments_dagster.models.protocols import ClipSource, Found, Refined, Sampling, Scored
 from videomoments_dagster.models.server import RequestRefused
 from videomoments_dagster.moments import choice, generation, judging, prompts
@@ -147,5 +148,5 @@ class LanguageModel:
             if is_usable(answer):
                 tokens = (prompt_tokens, completion_tokens) if counted else (None, None)
                 return Exchange(about, question, answer, *tokens, seconds=round(seconds, 3))
-        beginning = " ".join(answer.split())[:120]
-        raise ModelAnswerInvalid(f"{self.key} answers {_TRIES} times what can't be used ({about}): {beginning!r}.")
+        said = beginning(answer)
+        raise ModelAnswerInvalid(f"{self.key} answers {_TRIES} times what can't be used ({about}): {said!r}.")
