@@ -433,7 +433,7 @@ def test_an_entry_that_was_changed_takes_its_local_port_over(sshd: Sshd, pool: T
 
 def test_closing_the_pool_while_connections_come_in_ends_them_all(sshd: Sshd, echoing: int) -> None:
     """One whose thread had not begun yet used to end the closing half-way."""
-    for _ in range(10):
+    for _ in range(5):
         pool, done = TunnelPool(timeout_seconds=1), threading.Event()
         with pool.open(sshd.route(echoing)) as address:
 
