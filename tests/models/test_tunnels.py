@@ -431,28 +431,27 @@ def test_an_entry_that_was_changed_takes_its_local_port_over(sshd: Sshd, pool: T
                 kept.recv(1)
 
 
-def test_closing_the_pool_while_connections_come_in_ends_them_all(sshd: Sshd, echoing: int) -> None:
+def test_closing_the_pool_while_a_connection_comes_in_ends_that_too(sshd: Sshd, echoing: int) -> None:
     """One whose thread had not begun yet used to end the closing half-way."""
-    for _ in range(5):
-        pool, done = TunnelPool(timeout_seconds=1), threading.Event()
-        with pool.open(sshd.route(echoing)) as address:
+    beginning = threading.Event()
 
-            def knock(address: tuple[str, int] = address, done: threading.Event = done) -> None:
-                while not done.is_set():
-                    with contextlib.suppress(OSError):
-                        socket.create_connection(address, timeout=0.05).close()
+    def hold_up(frame: FrameType, event: str, argument: object) -> None:
+        thread = frame.f_locals.get("self") if (event, frame.f_code.co_name) == ("call", "start") else None
+        if isinstance(thread, threading.Thread) and thread.name.startswith("tunnel-relay"):
+            beginning.set()
+            time.sleep(0.2)
 
-            knocking = [threading.Thread(target=knock) for _ in range(3)]
-            for each in knocking:
-                each.start()
-            time.sleep(0.02)
-            try:
-                pool.close()
-            finally:
-                done.set()
-                for each in knocking:
-                    each.join()
-        assert eventually(lambda: not tunnel_threads())
+    pool = TunnelPool()
+    threading.setprofile(hold_up)
+    try:
+        with pool.open(sshd.route(echoing)) as address, connect(address) as client:
+            assert beginning.wait(5)
+            pool.close()
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+    finally:
+        threading.setprofile(None)
+    assert eventually(lambda: not tunnel_threads())
 
 
 def test_a_local_port_that_somebody_holds_is_refused_with_both_names(
