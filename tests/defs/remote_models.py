@@ -9,13 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from db.queries import transcripts as transcript_queries
+from db.queries import videos as video_queries
 from tests.models.sshd import Sshd
 from tests.models.stubs import ChatStub, SpeechStub, heard, text_of
-from tests.sample import TRUTH
+from tests.sample import TRUTH, VIDEO, talk, write_wav
 from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.media.probe import probe
 from videomoments_dagster.models.calibration_media import speech_clip
+from videomoments_dagster.models.heard import transcript_in
 from videomoments_dagster.models.tunnels import tunnels
 from videomoments_dagster.settings import get_settings
+from videomoments_dagster.storage import names
 
 _LINE = re.compile(r"^\[(\d+) \d+s\] (.*)$", re.MULTILINE)
 
@@ -60,6 +65,27 @@ def remote_models(platform: PlatformResource, sshd: Sshd) -> Iterator[Remote]:
         registry.change("qwen3_vl_fp8", {**shared, "remote_port": chat.port})
         yield remote
     tunnels().close()  # those of this process: the next test counts its own
+
+
+def store_transcribed(platform: PlatformResource, video: str, directory: Path) -> None:
+    """The talk as its first three assets leave it, with the true transcript."""
+    store, name = platform.store, names.video(video, "mp4")
+    file = store.put_file(name, VIDEO, "video/mp4")
+    sound = write_wav(directory / "talk.wav", talk())
+    store.put_file(names.audio(video), sound, "audio/wav")
+    info = probe(VIDEO)
+    said = transcript_in(talk_heard(sound), round(info.duration_seconds * 1000))
+    with platform.database.session() as session:
+        row = video_queries.upsert(
+            session, video, source_url=None, cloud_url=store.cloud_url(name), title=TRUTH["title"],
+            duration_seconds=info.duration_seconds, file_size_kb=file.size_kb, video_codec=info.video_codec,
+            audio_codec=info.audio_codec, resolution=info.resolution, frame_rate=info.frame_rate,
+        )  # fmt: skip
+        transcript_queries.replace(
+            session, row.id, full_text=said.text, word_timestamps=said.word_rows(),
+            segment_timestamps=said.segment_rows(), language="en", transcription_service="parakeet",
+            processing_time_seconds=0.1,
+        )  # fmt: skip
 
 
 def calibration_heard(scale: float) -> Callable[[Path], dict[str, Any]]:

@@ -1,11 +1,11 @@
 """The sample talk through the whole graph, once, and what is there afterwards: rows, files, checks, metadata."""
 
 import json
-import re
 import wave
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import av
 import dagster as dg
@@ -17,6 +17,7 @@ from db.queries import thumbnails as thumbnail_queries
 from db.queries import transcripts as transcript_queries
 from db.queries import videos as video_queries
 from tests.defs.pipeline import execute, submit
+from tests.sample import TRUTH, word_error_rate
 from tests.web import Web, serving
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.requests.lock import PipelineLock
@@ -99,13 +100,15 @@ def test_the_moments_are_the_talks_topics(talk: Talk) -> None:
 
 
 def test_the_transcript_is_nearly_what_was_said(talk: Talk) -> None:
-    said = json.loads((SAMPLE / "talk.json").read_text())["text"]
-    truth = re.findall(r"[a-z']+", said.lower())
+    """The builtin recognizer's accuracy on the whole talk: of its words, and of when each sentence begins."""
     with talk.platform.database.read() as session:
         row = transcript_queries.get(session, video_queries.require(session, "talk").id)
     assert row
-    heard = re.findall(r"[a-z']+", row.full_text.lower())
-    assert len(set(truth) & set(heard)) / len(set(truth)) > 0.8
+    assert word_error_rate(TRUTH["words"], [word["word"] for word in row.word_timestamps]) < 0.12
+    starts = [word["start"] for word in row.word_timestamps]
+    errors = [min(abs(start - sentence["start_time"]) for start in starts) for sentence in TRUTH["sentences"]]
+    assert median(errors) < 0.05
+    assert max(errors) < 0.15
     assert row.number_of_words == len(row.word_timestamps)
 
 

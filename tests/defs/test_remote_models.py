@@ -19,7 +19,7 @@ from db.queries import transcripts as transcript_queries
 from db.queries import videos as video_queries
 from db.queries.moments import MomentView
 from tests.defs.pipeline import execute, execute_checks, failure_of, submit
-from tests.defs.remote_models import Remote, calibration_heard, nearest_sentence, remote_models
+from tests.defs.remote_models import Remote, calibration_heard, nearest_sentence, remote_models, store_transcribed
 from tests.models.sshd import Sshd, running_sshd
 from tests.models.stubs import refuses
 from tests.sample import TRUTH, VIDEO
@@ -77,8 +77,8 @@ class Talk:
     def __init__(self, platform: PlatformResource, instance: dg.DagsterInstance, url: str) -> None:
         self.platform, self.instance, self.url = platform, instance, url
 
-    def run(self, kind: PipelineType = PipelineType.FULL, **config: Any) -> dg.ExecuteInProcessResult:
-        request = submit(self.platform, "talk", self.url, {**ALL, **config})
+    def run(self, kind: PipelineType = PipelineType.MOMENTS_ONLY, **config: Any) -> dg.ExecuteInProcessResult:
+        request = submit(self.platform, "talk", self.url, {**ALL, **config}, kind)
         return execute(self.platform, self.instance, "talk", request_id=request, kind=kind)
 
     def refine(self, moment: str, **config: Any) -> dg.ExecuteInProcessResult:
@@ -110,8 +110,16 @@ class Talk:
 
 
 @pytest.fixture
-def talk(platform: PlatformResource, instance: dg.DagsterInstance, source: str) -> Talk:
+def fresh_talk(platform: PlatformResource, instance: dg.DagsterInstance, source: str) -> Talk:
+    """Of which nothing is there yet."""
     return Talk(platform, instance, source)
+
+
+@pytest.fixture
+def talk(fresh_talk: Talk, remote: Remote, tmp_path: Path) -> Talk:
+    """Stored and transcribed already."""
+    store_transcribed(fresh_talk.platform, "talk", tmp_path)
+    return fresh_talk
 
 
 def replayed() -> Any:
@@ -123,24 +131,26 @@ def replayed() -> Any:
 
 
 def test_a_talk_goes_through_remote_models_with_its_clips_shown_to_the_one_that_watches(
-    talk: Talk, remote: Remote, sshd: Sshd
+    fresh_talk: Talk, remote: Remote, sshd: Sshd
 ) -> None:
     before = sshd.logins
-    result = talk.run(refinement_model="qwen3_vl_fp8", focus="habits", temperature=0.5)
+    result = fresh_talk.run(PipelineType.FULL, refinement_model="qwen3_vl_fp8", focus="habits", temperature=0.5)
     assert result.success
     assert all(check.passed for check in result.get_asset_check_evaluations())
-    with talk.platform.database.read() as session:
+    with fresh_talk.platform.database.read() as session:
         video = video_queries.require(session, "talk")
         transcript = transcript_queries.get(session, video.id)
         stored = clip_queries.of_video(session, video.id)
         configs = {c.operation_type: c for c in session.scalars(select(GenerationConfig))}
         prompts = {p.id: p for p in session.scalars(select(Prompt))}
     assert transcript and transcript.transcription_service == "parakeet"
-    roots = talk.moments(refined=False)
+    roots = fresh_talk.moments(refined=False)
     assert [m.title for m in roots] == [topic["title"] for topic in TRUTH["topics"]]
     assert [(m.start_time, m.end_time) for m in roots] == [(t["start_time"], t["end_time"]) for t in TRUTH["topics"]]
-    assert {m.generation_model for m in talk.moments()} == {"qwen3_vl_fp8"}
-    assert {m.scoring_model for m in talk.moments()} == {"qwen3_vl_fp8"} and all(m.scored_at for m in talk.moments())
+    assert {m.generation_model for m in fresh_talk.moments()} == {"qwen3_vl_fp8"}
+    assert {m.scoring_model for m in fresh_talk.moments()} == {"qwen3_vl_fp8"} and all(
+        m.scored_at for m in fresh_talk.moments()
+    )
     assert remote.kinds() == {"generation": 1, "refinement": 4, "scoring": 1}
     shown = [part for body in remote.asked["refinement"] for part in body["messages"][-1]["content"]]
     urls = [part["video_url"]["url"] for part in shown if part["type"] == "video_url"]
@@ -149,7 +159,7 @@ def test_a_talk_goes_through_remote_models_with_its_clips_shown_to_the_one_that_
     assert (configs["generation"].temperature, configs["generation"].model) == (0.5, "qwen3_vl_fp8")
     asked = prompts[configs["generation"].prompt_id]
     assert '"habits"' in asked.user_prompt and "bread" not in asked.user_prompt
-    found = talk.metadata(result, "moments")
+    found = fresh_talk.metadata(result, "moments")
     assert (found["model"], found["questions"]) == ("qwen3_vl_fp8", 1) and found["prompt_tokens"] > 0
     assert found["raw_answers"].endswith("/api/videos/talk/answers/moments")
     assert sshd.logins == before + 1  # one connection for both models
@@ -174,20 +184,20 @@ def test_replay_derives_the_same_rows_without_any_model(talk: Talk, remote: Remo
     assert done.exit_code == 1 and "Another" in json.loads(done.stdout)["differences"][0]
 
 
-def test_a_refinement_model_that_reads_text_only_leaves_the_clips_out(talk: Talk, remote: Remote) -> None:
+def test_a_refinement_model_that_reads_text_only_leaves_the_clips_out(fresh_talk: Talk, remote: Remote) -> None:
     """As the ingest sensor launches it; refinement goes by sentences and silences."""
-    request = submit(talk.platform, "talk", talk.url, {**ALL, "refinement_model": "minimax"})
-    selection = jobs.selection(PipelineType.FULL, cut_clips=talk.platform.models.wants_clips("minimax"))
-    result = execute(talk.platform, talk.instance, "talk", request_id=request, selection=selection)
+    request = submit(fresh_talk.platform, "talk", fresh_talk.url, {**ALL, "refinement_model": "minimax"})
+    selection = jobs.selection(PipelineType.FULL, cut_clips=fresh_talk.platform.models.wants_clips("minimax"))
+    result = execute(fresh_talk.platform, fresh_talk.instance, "talk", request_id=request, selection=selection)
     assert result.success
     assert all(check.passed for check in result.get_asset_check_evaluations())
     made = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events() if e.asset_key}
     assert made == {"video", "audio", "transcript", "moments", "refined_moments", "scores", "thumbnails"}
-    assert remote.kinds()["refinement"] == 4 and not any(m.clip for m in talk.moments())
-    checks = execute_checks(talk.platform, talk.instance, "talk")
+    assert remote.kinds()["refinement"] == 4 and not any(m.clip for m in fresh_talk.moments())
+    checks = execute_checks(fresh_talk.platform, fresh_talk.instance, "talk")
     assert len(checks) == 10 and all(checks.values()), checks
     assert all(isinstance(body["messages"][-1]["content"], str) for body in remote.asked["refinement"])
-    status = LiveStatus(talk.platform.redis).read("talk")
+    status = LiveStatus(fresh_talk.platform.redis).read("talk")
     assert status
     left_out = {s.stage for s in status.stages if s.status == "skipped"}
     assert left_out == {"CLIP_EXTRACTION", "CLIP_UPLOAD"}
@@ -349,9 +359,9 @@ def test_nothing_said_in_a_video_changes_more_than_what_is_selected(talk: Talk, 
 
 
 @pytest.mark.parametrize("clock_check", ["refuse"])
-def test_a_recognizer_that_drifts_is_refused_before_it_spoils_a_transcript(talk: Talk, remote: Remote) -> None:
+def test_a_recognizer_that_drifts_is_refused_before_it_spoils_a_transcript(fresh_talk: Talk, remote: Remote) -> None:
     remote.speech.answer = calibration_heard(1 + 2.36 / 3600)
-    result = talk.run()
+    result = fresh_talk.run(PipelineType.FULL)
     assert not result.success
     failure = failure_of(result)
     assert (failure["code"], failure["stage"]) == ("clock_untrusted", "TRANSCRIPTION")

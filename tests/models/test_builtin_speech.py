@@ -87,16 +87,6 @@ def test_sentences_hold_all_the_words_and_make_the_text(heard_topic: Transcript)
     assert all(sentence.text[0].isupper() and sentence.text.endswith(".") for sentence in heard_topic.sentences)
 
 
-@pytest.mark.slow
-def test_the_whole_talk_is_understood(tmp_path: Path) -> None:
-    heard = _hear(write_wav(tmp_path / "talk.wav", talk()))
-    assert word_error_rate(TRUTH["words"], [word.text for word in heard.words]) < 0.12
-    starts = np.array([word.start_ms / 1000 for word in heard.words])
-    errors = [np.abs(starts - sentence["start_time"]).min() for sentence in SENTENCES]
-    assert np.median(errors) < 0.05
-    assert max(errors) < 0.15
-
-
 def test_a_long_silence_costs_nothing_and_shifts_nothing(
     tmp_path: Path, two_sentences: tuple[Path, Transcript]
 ) -> None:
