@@ -21,12 +21,13 @@ _TEMPLATE = "template_videomoments"
 _numbers = count(1)
 
 
-_LONGEST = ("tests/hosts/", "tests/test_end_to_end.py", "tests/stack/", "tests/workers/", "tests/test_deploy.py")
+_LONGEST = ("tests/hosts/", "tests/workers/", "tests/test_end_to_end.py", "tests/stack/", "tests/test_deploy.py")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first, so that no process is left alone with one of them in the end."""
+    """The files that take longest come first, so that no process is left alone with one of them in the end. Those that
+    mostly wait go beside the three hosts, which need the cores."""
     items.sort(
         key=lambda item: next((n for n, name in enumerate(_LONGEST) if item.nodeid.startswith(name)), len(_LONGEST))
     )
