@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # An OpenSSH server for the tests, unpacked into .venv/openssh without root, where the machine has none (Debian, Ubuntu).
-# Never fatal: the tests that need it say what to install.
+# Never fatal: the tests that need it are skipped then, and say what to install.
 set -uo pipefail
 PATH=$PATH:/usr/sbin:/usr/local/sbin
 into=$PWD/.venv/openssh

@@ -20,7 +20,7 @@ from db.queries import videos as video_queries
 from db.queries.moments import MomentView
 from tests.defs.pipeline import execute, execute_checks, failure_of, submit
 from tests.defs.remote_models import Remote, calibration_heard, nearest_sentence, remote_models, store_transcribed
-from tests.models.sshd import Sshd, running_sshd
+from tests.models.sshd import Sshd, sshd_or_skip
 from tests.models.stubs import refuses
 from tests.sample import TRUTH, VIDEO
 from tests.web import serving
@@ -41,7 +41,7 @@ ALL = {"speech_model": "parakeet", "generation_model": "qwen3_vl_fp8", "scoring_
 
 @pytest.fixture(scope="module")
 def sshd() -> Iterator[Sshd]:
-    with running_sshd() as server:
+    with sshd_or_skip() as server:
         yield server
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.models.sshd import Sshd, running_sshd
+from tests.models.sshd import Sshd, sshd_or_skip
 from videomoments_dagster.models.tunnels import TunnelPool
 
 StartSshd = Callable[..., Sshd]
@@ -14,7 +14,7 @@ StartSshd = Callable[..., Sshd]
 @pytest.fixture(scope="session")
 def sshd() -> Iterator[Sshd]:
     """Shared and healthy: take `own_sshd` to kill or freeze one, `start_sshd` for other options."""
-    with running_sshd() as server:
+    with sshd_or_skip() as server:
         yield server
 
 
@@ -22,7 +22,7 @@ def sshd() -> Iterator[Sshd]:
 def start_sshd() -> Iterator[StartSshd]:
     """Starts a server as `running_sshd` does: with these lines of sshd_config, and with more host keys."""
     with ExitStack() as stack:
-        yield lambda *options, **more: stack.enter_context(running_sshd(*options, **more))
+        yield lambda *options, **more: stack.enter_context(sshd_or_skip(*options, **more))
 
 
 @pytest.fixture

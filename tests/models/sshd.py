@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -38,6 +39,10 @@ MaxStartups 200
 MaxSessions 2
 LogLevel VERBOSE
 """
+
+
+class NoSshd(Exception):
+    """This machine has no OpenSSH server; the message says what to install."""
 
 
 class Sshd:
@@ -168,6 +173,17 @@ def running_sshd(*options: str, host_keys: Sequence[Path] = ()) -> Iterator[Sshd
         shutil.rmtree(directory)
 
 
+@contextlib.contextmanager
+def sshd_or_skip(*options: str, host_keys: Sequence[Path] = ()) -> Iterator[Sshd]:
+    """`running_sshd` for tests; on a machine without one, and with no packages to take it from, a skip that says so."""
+    try:
+        _program()
+    except NoSshd as error:
+        pytest.skip(str(error))
+    with running_sshd(*options, host_keys=host_keys) as server:
+        yield server
+
+
 def make_key(file: Path, *, kind: Literal["ed25519", "ecdsa"] = "ed25519", passphrase: str = "") -> str:
     """Write a private key; returns the public one as it stands in known_hosts and authorized_keys."""
     key = Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
@@ -189,7 +205,7 @@ def _program() -> tuple[str, dict[str, str]]:
     if unpacked.exists():
         libraries = [*UNPACKED.glob("usr/lib/*-linux-gnu*"), *UNPACKED.glob("lib/*-linux-gnu*")]
         return str(unpacked), {"LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries))}
-    raise AssertionError(
+    raise NoSshd(
         "There is no OpenSSH server for the tunnel tests. Install it (Debian, Ubuntu: apt-get install openssh-server; "
         "Fedora: dnf install openssh-server), or run scripts/sshd.sh, which unpacks one into .venv/openssh."
     )
