@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.models.remote import echo, remote
 from tests.models.sshd import Sshd, sshd_or_skip
 from videomoments_dagster.models.tunnels import TunnelPool
 
@@ -36,3 +37,9 @@ def pool() -> Iterator[TunnelPool]:
     tunnels = TunnelPool(idle_seconds=60, timeout_seconds=1)
     yield tunnels
     tunnels.close()
+
+
+@pytest.fixture(scope="module")
+def echoing() -> Iterator[int]:
+    with remote(echo) as port:
+        yield port

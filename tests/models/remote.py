@@ -1,11 +1,15 @@
-"""TCP servers behind the SSH host: each connection is handed to a function, in a thread of its own."""
+"""TCP servers behind the SSH host, and how tests reach them through a tunnel."""
 
 import contextlib
 import hashlib
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
+
+from videomoments_dagster.errors import ModelUnavailable, TunnelUnavailable
+from videomoments_dagster.models.tunnels import Route, TunnelPool
 
 CHUNK = bytes(range(256)) * 256
 
@@ -63,3 +67,35 @@ def digest_of(size_bytes: int) -> bytes:
     for _ in range(size_bytes // len(CHUNK)):
         digest.update(CHUNK)
     return digest.digest()
+
+
+def connect(address: tuple[str, int]) -> socket.socket:
+    return socket.create_connection(address, timeout=10)
+
+
+def say(address: tuple[str, int], words: bytes = b"hello") -> bytes:
+    """What an echoing server sends back to all of it."""
+    with connect(address) as client:
+        client.sendall(words)
+        client.shutdown(socket.SHUT_WR)
+        return client.makefile("rb").read()
+
+
+def eventually(happened: Callable[[], object], seconds: float = 5.0) -> bool:
+    """For what another process does, which nothing here can await."""
+    deadline = time.monotonic() + seconds
+    while not (done := happened()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return bool(done)
+
+
+def opened(pool: TunnelPool, route: Route) -> tuple[str, int]:
+    with pool.open(route) as address:
+        return address
+
+
+def opens(pool: TunnelPool, route: Route) -> bool:
+    try:
+        return bool(opened(pool, route))
+    except (TunnelUnavailable, ModelUnavailable):
+        return False

@@ -1,64 +1,45 @@
 """Tunnels over a real OpenSSH server: sharing, volume, idleness, forks, and every way of going down."""
 
 import contextlib
-import gc
 import hashlib
 import multiprocessing
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import psutil
 import pytest
 
-from tests.models.remote import CHUNK, digest_of, digest_received, echo, remote, send_much
+from tests.models.remote import (
+    CHUNK,
+    connect,
+    digest_of,
+    digest_received,
+    echo,
+    eventually,
+    opened,
+    opens,
+    remote,
+    say,
+    send_much,
+)
 from tests.models.sshd import Sshd
 from videomoments_dagster.errors import LocalPortTaken, ModelNotConfigured, ModelUnavailable, TunnelUnavailable
 from videomoments_dagster.models.entry import ModelEntry
-from videomoments_dagster.models.ssh import Shared
 from videomoments_dagster.models.tunnels import Route, TunnelPool, tunnels
 from videomoments_dagster.settings import Settings
 
 VOLUME_BYTES = 200 * 10**6 // len(CHUNK) * len(CHUNK)
 
 
-@pytest.fixture(scope="module")
-def echoing() -> Iterator[int]:
-    with remote(echo) as port:
-        yield port
-
-
-def connect(address: tuple[str, int]) -> socket.socket:
-    return socket.create_connection(address, timeout=10)
-
-
-def say(address: tuple[str, int], words: bytes = b"hello") -> bytes:
-    """What an echoing server sends back to all of it."""
-    with connect(address) as client:
-        client.sendall(words)
-        client.shutdown(socket.SHUT_WR)
-        return client.makefile("rb").read()
-
-
 def tunnel_threads() -> list[str]:
     return [each.name for each in threading.enumerate() if each.name.startswith("tunnel-") or "paramiko" in repr(each)]
-
-
-def eventually(happened: Callable[[], object], seconds: float = 5.0) -> bool:
-    """For what another process does, which nothing here can await."""
-    deadline = time.monotonic() + seconds
-    while not (done := happened()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return bool(done)
 
 
 # --- sharing
@@ -204,18 +185,6 @@ def test_a_frozen_server_is_noticed_and_used_again_when_it_thaws(own_sshd: Sshd,
         assert eventually(lambda: opens(pool, own_sshd.route(echoing)))
 
 
-def opened(pool: TunnelPool, route: Route) -> tuple[str, int]:
-    with pool.open(route) as address:
-        return address
-
-
-def opens(pool: TunnelPool, route: Route) -> bool:
-    try:
-        return bool(opened(pool, route))
-    except (TunnelUnavailable, ModelUnavailable):
-        return False
-
-
 def test_a_remote_that_never_answers_costs_its_caller_only(sshd: Sshd, pool: TunnelPool, echoing: int) -> None:
     released = threading.Event()
     with remote(lambda client: released.wait(10)) as hung:
@@ -245,93 +214,6 @@ def test_a_remote_that_does_not_accept_takes_no_other_request_down(own_sshd: Ssh
         client.sendall(b"still here")
         assert client.recv(100) == b"still here"
     assert own_sshd.logins == 1
-
-
-# --- runs that are cancelled
-
-
-class Cancelled(BaseException):
-    """What a signal handler raises in the main thread when a run is cancelled."""
-
-
-def cancelled_after(seconds: float, work: Callable[[], object]) -> bool:
-    """Whether `work` was interrupted before it was done."""
-    assert threading.current_thread() is threading.main_thread()
-    armed = [True]
-
-    def cancel(number: int, frame: object) -> None:
-        if armed[0]:
-            raise Cancelled
-
-    before = signal.signal(signal.SIGALRM, cancel)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        work()
-    except Cancelled:
-        return True
-    else:
-        return False
-    finally:
-        armed[0] = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def test_the_ssh_library_never_runs_in_a_thread_that_may_be_interrupted(
-    own_sshd: Sshd, pool: TunnelPool, echoing: int
-) -> None:
-    """An interrupt inside of it leaves its locks held, and every later channel of that login waits for ever."""
-    ours: list[str] = []
-
-    def watch(frame: FrameType, event: str, argument: object) -> None:
-        if event == "call" and "paramiko" in frame.f_code.co_filename and frame.f_code.co_name != "is_active":
-            ours.append(frame.f_code.co_name)
-
-    import paramiko  # importing is not what is watched
-
-    assert paramiko
-    sys.setprofile(watch)
-    try:
-        with pool.open(own_sshd.route(echoing)) as address:
-            pass
-    finally:
-        sys.setprofile(None)
-    assert ours == []
-    assert say(address) == b"hello"
-
-
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # an interrupt that lands in a destructor
-def test_a_tunnel_works_on_after_runs_were_cancelled_while_it_opened(own_sshd: Sshd, echoing: int) -> None:
-    pool = TunnelPool(idle_seconds=0.3, timeout_seconds=1)
-    with contextlib.closing(pool):
-        cancelled = [
-            cancelled_after(0.0001 + step * 0.0002, partial(opens, pool, own_sshd.route(port)))
-            for step in range(20)
-            for port in (1 + step, echoing)  # where nobody listens, each channel is asked for anew
-        ]
-        assert sum(cancelled) > 5
-        with ThreadPoolExecutor(1) as threads:
-            assert threads.submit(opens, pool, own_sshd.route(echoing)).result(5)
-        assert own_sshd.logins == 1
-        gc.collect()  # frames that tracebacks in cycles hold are users too, until they go
-        assert eventually(lambda: not own_sshd.sessions(), 10)  # none of them is thought to use it still
-
-
-def test_an_interrupt_ends_the_waiting_of_one_thread_only() -> None:
-    shared, begun, finish = Shared[str](), threading.Event(), threading.Event()
-
-    def work() -> str:
-        begun.set()
-        assert finish.wait(10)
-        return "done"
-
-    with ThreadPoolExecutor(1) as threads:
-        innocent = threads.submit(lambda: begun.wait(10) and shared(work))
-        assert cancelled_after(0.1, lambda: shared(work))
-        finish.set()
-        assert innocent.result(5) == "done"
 
 
 # --- idleness and the end
