@@ -216,6 +216,13 @@ class PipelineRun(Base):
     __table_args__ = (
         CheckConstraint("status IN ('running', 'completed', 'failed', 'partial', 'cancelled')", name="status"),
         Index("ix_pipeline_history_video_id_started_at", "video_id", text("started_at DESC")),
+        Index("ix_pipeline_history_started_at", "started_at", "identifier"),
+        Index(
+            "ix_pipeline_history_failed",
+            "started_at",
+            "identifier",
+            postgresql_where=text("status IN ('failed', 'partial')"),
+        ),
     )
 
     identifier: Mapped[str] = mapped_column(String(100), unique=True)
@@ -234,13 +241,17 @@ class PipelineRun(Base):
 
 
 class PipelineRequest(Base):
-    """What was asked for: the truth about it, while Redis only carries it fast. It exists before its video does."""
+    """What was asked for: the truth about it, while Redis only carries it fast. It exists before its video does.
+
+    `cancel_requested_at`: somebody wants it cancelled; it stays active until its run has ended.
+    """
 
     __tablename__ = "pipeline_requests"
     __table_args__ = (
         CheckConstraint("state IN ('queued', 'launched', 'finished', 'rejected')", name="state"),
         Index("ix_pipeline_requests_video_identifier_requested_at", "video_identifier", text("requested_at DESC")),
         Index("ix_pipeline_requests_active", "updated_at", postgresql_where=text("state IN ('queued', 'launched')")),
+        Index("ix_pipeline_requests_queued", "requested_at", "id", postgresql_where=text("state = 'queued'")),
     )
 
     request_id: Mapped[str] = mapped_column(String(36), unique=True)
@@ -252,5 +263,6 @@ class PipelineRequest(Base):
     state: Mapped[str] = mapped_column(String(20))
     run_id: Mapped[str | None] = mapped_column(String(36))
     error: Mapped[str | None]
+    cancel_requested_at: Mapped[datetime | None]
     requested_at: Mapped[datetime] = _now()
     updated_at: Mapped[datetime] = _updated()

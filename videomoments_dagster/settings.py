@@ -85,6 +85,18 @@ class Settings(BaseSettings):
     max_concurrent_runs: int = Field(
         2, gt=0, alias="VIDEOMOMENTS_MAX_CONCURRENT_RUNS", description="Videos processed at the same time"
     )
+    temp_bytes: int = Field(
+        50 * 1024**3,
+        ge=0,
+        alias="VIDEOMOMENTS_TEMP_BYTES",
+        description="Most that temporary files nobody works with, such as interrupted downloads, may take on a host",
+    )
+    event_days: int = Field(
+        14, ge=1, alias="VIDEOMOMENTS_EVENT_DAYS", description="Days that Dagster keeps the detailed events of a run"
+    )
+    log_format: Literal["json", "text"] = Field(
+        "json", alias="VIDEOMOMENTS_LOG_FORMAT", description="Lines of the logs: `json` for programs, `text` for people"
+    )
     pool_limits: Annotated[dict[str, int], NoDecode] = Field(
         {},
         alias="VIDEOMOMENTS_POOL_LIMITS",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -104,6 +104,23 @@ def active_before(session: Session, moment: datetime, limit: int) -> list[str]:
             select(PipelineRequest.request_id)
             .where(PipelineRequest.state.in_(_ACTIVE), PipelineRequest.updated_at < moment)
             .order_by(PipelineRequest.updated_at, PipelineRequest.id)
+            .limit(limit)
+        )
+    )
+
+
+def cancel(session: Session, request_id: str) -> bool:
+    """Note that the request is to be cancelled. False when it is unknown or over."""
+    return _move(session, request_id, _ACTIVE, cancel_requested_at=func.now())
+
+
+def to_cancel(session: Session, limit: int) -> list[PipelineRequest]:
+    """Active requests that somebody wants cancelled, the oldest wish first."""
+    return list(
+        session.scalars(
+            select(PipelineRequest)
+            .where(PipelineRequest.state.in_(_ACTIVE), PipelineRequest.cancel_requested_at.is_not(None))
+            .order_by(PipelineRequest.cancel_requested_at, PipelineRequest.id)
             .limit(limit)
         )
     )

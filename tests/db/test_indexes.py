@@ -17,11 +17,17 @@ INDEXES = {
     "ix_moments_generation_config_id": "btree (generation_config_id)",
     "ix_moments_parent_id": "btree (parent_id)",
     "ix_moments_video_id_start_time": "btree (video_id, start_time)",
+    "ix_pipeline_history_failed": (
+        "btree (started_at, identifier) WHERE ((status)::text = ANY "
+        "((ARRAY['failed'::character varying, 'partial'::character varying])::text[]))"
+    ),
+    "ix_pipeline_history_started_at": "btree (started_at, identifier)",
     "ix_pipeline_history_video_id_started_at": "btree (video_id, started_at DESC)",
     "ix_pipeline_requests_active": (
         "btree (updated_at) WHERE ((state)::text = ANY "
         "((ARRAY['queued'::character varying, 'launched'::character varying])::text[]))"
     ),
+    "ix_pipeline_requests_queued": "btree (requested_at, id) WHERE ((state)::text = 'queued'::text)",
     "ix_pipeline_requests_video_identifier_requested_at": "btree (video_identifier, requested_at DESC)",
     "ix_transcripts_full_text_search": "gin (to_tsvector('english'::regconfig, full_text))",
     "ix_videos_created_at": "btree (created_at)",
@@ -90,7 +96,9 @@ SEARCH = text(
         ("ix_pipeline_requests_video_identifier_requested_at", lambda s: requests.newest(s, "a")),
         ("ix_pipeline_requests_video_identifier_requested_at", lambda s: requests.active(s, "a")),
         ("ix_pipeline_requests_active", lambda s: requests.active_before(s, datetime.now(UTC), 50)),
-        ("ix_pipeline_requests_active", lambda s: requests.queued_before(s, datetime.now(UTC), 50)),
+        ("ix_pipeline_requests_queued", lambda s: requests.queued_before(s, datetime.now(UTC), 50)),
+        ("ix_pipeline_requests_active", lambda s: requests.to_cancel(s, 50)),
+        ("ix_pipeline_history_started_at", lambda s: runs.recent(s, limit=1)),
     ],
 )
 def test_a_query_can_use_its_index(session: Session, index: str, ask: Callable[[Session], Any]) -> None:

@@ -7,9 +7,12 @@ import dagster as dg
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import STAGES_OF, STAGES_OF_ASSET, PipelineType
 
+GROUP = "videos"
+"""The assets of a video; those of the platform's own upkeep are in another (defs/maintenance)."""
+
 full = dg.define_asset_job(
     "video_pipeline",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.groups(GROUP),
     description="Everything, from the download to scored moments, clips and thumbnails.",
     tags={"dagster/max_runtime": str(12 * 3600)},
 )
@@ -33,7 +36,7 @@ refinement_only = dg.define_asset_job(
 )
 checks = dg.define_asset_job(
     "video_checks",
-    selection=dg.AssetSelection.all_asset_checks(),
+    selection=dg.AssetSelection.checks_for_assets(*STAGES_OF_ASSET),
     description="Only the asset checks: is what is stored still right?",
 )
 
