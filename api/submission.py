@@ -36,6 +36,7 @@ class Submission:
     video_id: str
     request_id: str | None
     already_processed: bool = False
+    pipeline_type: PipelineType = PipelineType.FULL
 
 
 def submit_url(
@@ -131,9 +132,33 @@ def refine(
         if view is None or view.video_id != row.id:
             raise NotFound(f"Video {video!r} has no moment {moment!r}.")
         newest = requests.newest_for_all_moments(session, video)
-    known, given = newest.config if newest else {}, config.model_dump(exclude_unset=True)
+    known, given = {**newest.config, "resume": None} if newest else {}, config.model_dump(exclude_unset=True)
     wanted = PipelineConfig.parse({**known, **given, "moment": view.parent_identifier or view.identifier})
     return start(services, video, PipelineType.REFINEMENT_ONLY, wanted, idempotency_key)
+
+
+def retry(services: Services, video: str, idempotency_key: str | None) -> Submission:
+    """Ask for what the last run left undone, with what it was asked for. Raises NotFound, PipelineActive, and Conflict
+    when the last run completed."""
+    with services.database.read() as session:
+        newest = requests.newest(session, video)
+        last = next(iter(runs.page(session, video, limit=1).items), None)
+        if last and (newest is None or last.started_at >= newest.requested_at):
+            kind = PipelineType(last.pipeline_type)
+        elif newest:
+            kind = PipelineType(newest.pipeline_type)
+        else:
+            raise NotFound(f"There is no video {video!r}.", hint="Submit its URL or file first.")
+        if newest and newest.pipeline_type != kind:
+            newest = requests.newest_for_all_moments(session, video)
+        repeated = idempotency_key and requests.by_idempotency_key(session, idempotency_key)
+    if last and last.status == "completed" and not repeated:
+        raise Conflict(
+            f"The last run of video {video!r} completed: nothing is left to retry.",
+            hint=f"`videomoments run {video}` does all of it again.",
+        )
+    wanted = PipelineConfig.parse({**(newest.config if newest else {}), "resume": True})
+    return start(services, video, kind, wanted, idempotency_key)
 
 
 def _claim(session: Session, wanted: str | None, derived: str, source_url: str) -> str:
@@ -176,7 +201,7 @@ def _repeated(
         raise Conflict(
             "This Idempotency-Key was used for another request.", hint="Use a new key for every new request."
         )
-    return Submission(row.video_identifier, row.request_id)
+    return Submission(row.video_identifier, row.request_id, pipeline_type=pipeline_type)
 
 
 def _create(
@@ -213,7 +238,5 @@ def _hand_over(services: Services, row: PipelineRequest) -> Submission:
             pipeline_type=pipeline_type,
             stages=STAGES_OF[pipeline_type],
         )
-        services.stream.publish(
-            StartMessage(row.request_id, row.video_identifier, pipeline_type, row.source_url, row.config)
-        )
-    return Submission(row.video_identifier, row.request_id)
+        services.stream.publish(StartMessage.of(row))
+    return Submission(row.video_identifier, row.request_id, pipeline_type=pipeline_type)

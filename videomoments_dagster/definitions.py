@@ -16,7 +16,7 @@ from videomoments_dagster.defs.assets import (
     video,
 )
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.defs.sensors import ingest, reconcile, run_status
+from videomoments_dagster.defs.sensors import cancel, ingest, reconcile, run_status
 
 
 def build_definitions(**overrides: Any) -> dg.Definitions:
@@ -36,6 +36,7 @@ def build_definitions(**overrides: Any) -> dg.Definitions:
         jobs=[jobs.full, jobs.moments_only, jobs.clips_only, jobs.refinement_only, jobs.checks],
         sensors=[
             ingest.ingest,
+            cancel.cancel,
             reconcile.reconcile,
             run_status.run_succeeded,
             run_status.run_failed,

@@ -4,9 +4,10 @@ from fastapi import APIRouter
 
 from api import submission
 from api.activity import status_of
+from api.cancellation import cancel
 from api.parameters import Cursor, IdempotencyKey, Limit, VideoId
 from api.problems import described
-from api.schemas.pipeline import RunPage, Started, StartPipeline, Status, run, status
+from api.schemas.pipeline import Cancelling, RunPage, Started, StartPipeline, Status, run, status
 from api.services import Here
 from db.queries import runs, videos
 from db.queries.paging import DEFAULT_LIMIT
@@ -63,6 +64,25 @@ def list_recent_runs(here: Here, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = 
     with here.database.session() as session:
         page = runs.recent(session, limit=limit, cursor=cursor)
     return RunPage.model_construct(items=[run(each) for each in page.items], next_cursor=page.next_cursor)
+
+
+@router.post("/{video}/cancel", summary="Cancel a video's pipeline", status_code=202, responses=described(404, 409))
+def cancel_pipeline(video: VideoId, here: Here) -> Cancelling:
+    """Ends what is queued or running, within seconds. 409 when there is nothing to cancel."""
+    return Cancelling(video_id=video, request_id=cancel(here, video), status_url=f"/api/pipeline/{video}/status")
+
+
+@router.post("/{video}/retry", summary="Retry a video's pipeline", status_code=202, responses=described(404, 409))
+def retry_pipeline(video: VideoId, here: Here, idempotency_key: IdempotencyKey = None) -> Started:
+    """Does what the last run left undone, as it was asked for; what it finished is kept. 409 while a request is active,
+    and when the last run completed."""
+    started = submission.retry(here, video, idempotency_key)
+    return Started(
+        video_id=video,
+        request_id=started.request_id or "",
+        pipeline_type=started.pipeline_type,
+        status_url=f"/api/pipeline/{video}/status",
+    )
 
 
 def _start(here: Here, video: str, body: StartPipeline, idempotency_key: str | None) -> Started:

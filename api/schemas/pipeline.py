@@ -71,6 +71,24 @@ class Started(Output):
     status_url: str
 
 
+class Cancelling(Output):
+    """`request_id` is a run's id when it was started in the Dagster UI."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "video_id": "motivation",
+                "request_id": "7d1f6d3e-5f0a-4c57-9f0e-0a8f4c1b2d3e",
+                "status_url": "/api/pipeline/motivation/status",
+            }
+        }
+    )
+
+    video_id: str
+    request_id: str
+    status_url: str
+
+
 class StageError(Output):
     """`code` is for programs, `message` and `hint` for people."""
 

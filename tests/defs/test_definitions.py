@@ -23,7 +23,7 @@ def test_the_code_server_finds_every_asset_job_and_sensor() -> None:
     assert keys == {"video", "audio", "transcript", "moments", "clips", "refined_moments", "scores", "thumbnails"}
     assert {"video_pipeline", "moments_pipeline", "clips_pipeline", "video_checks"} <= set(repository.job_names)
     assert {sensor.name for sensor in repository.sensor_defs} == {
-        "ingest", "reconcile", "run_succeeded", "run_failed", "run_cancelled",
+        "ingest", "cancel", "reconcile", "run_succeeded", "run_failed", "run_cancelled",
     }  # fmt: skip
 
 

@@ -28,6 +28,8 @@ COMMANDS = {
     "models": ("models", "List, edit and check the models."),
     "replay": ("replay", "Derive a video's moments again from the models' stored answers, and compare."),
     "refine": ("refine", "Refine one moment of a video alone."),
+    "cancel": ("control", "Cancel what is queued or running for a video."),
+    "retry": ("control", "Do what a video's last run left undone."),
     "run": ("run", "Run the pipeline again for one video, or for all."),
     "check": ("check", "Run the asset checks of one video, or of all."),
     "db": ("database", "Migrate and check the database."),

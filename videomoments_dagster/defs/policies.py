@@ -23,6 +23,11 @@ CLIP_EXTRACTION = "clip_extraction"
 MOMENT_REFINEMENT = "moment_refinement"
 
 
+def lock_owner(run: dg.DagsterRun) -> str:
+    """The token under which a run holds its video's lock: its request, or itself when started in the UI."""
+    return run.tags.get(REQUEST_TAG) or run.run_id
+
+
 def pool_limits(settings: Settings) -> dict[str, int]:
     """Slots of each pool over all runs; set on the instance by defs/startup.py. Raises InvalidConfig.
 

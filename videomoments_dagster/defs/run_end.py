@@ -4,19 +4,21 @@ Everything here is idempotent; a sensor that is killed half-way does it again.
 """
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 from sqlalchemy.orm import Session
 
+from db.models import PipelineRequest
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
 from videomoments_dagster.defs import jobs
-from videomoments_dagster.defs.policies import BLOCKED_ERROR, PARTITION_TAG, REQUEST_TAG
+from videomoments_dagster.defs.policies import BLOCKED_ERROR, PARTITION_TAG, REQUEST_TAG, lock_owner
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.defs.tracking import lock_owner, pipeline_type, run_times
-from videomoments_dagster.errors import ServiceUnavailable
+from videomoments_dagster.defs.tracking import pipeline_type, run_times
+from videomoments_dagster.errors import Cancelled, ServiceUnavailable
 from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.status import LiveStatus
@@ -35,6 +37,8 @@ def finish(
     video = video_of(run)
     if not video:
         return
+    if status != "completed":  # the daemon frees them too, after a while
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     with platform.database.session() as session:
         record(instance, session, run, video, status, error)
         if request_id := run.tags.get(REQUEST_TAG):
@@ -46,6 +50,31 @@ def finish(
         PipelineLock(platform.redis).release(video, lock_owner(run))
     except ServiceUnavailable:
         pass  # the lock ends by itself
+
+
+def has_run(instance: dg.DagsterInstance, request_id: str) -> bool:
+    """Whether any run was ever made for the request."""
+    return bool(instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: request_id}), limit=1))
+
+
+def end_unlaunched(platform: PlatformResource, session: Session, request: PipelineRequest) -> None:
+    """End a request as cancelled that no run was made for. Its history row says when it was asked for."""
+    video, error = request.video_identifier, Cancelled("Cancelled before it was started.").as_dict()
+    run_queries.record(
+        session,
+        video_identifier=video,
+        pipeline_type=request.pipeline_type,
+        status="cancelled",
+        started_at=request.requested_at,
+        completed_at=datetime.now(UTC),
+        error_message=error["message"],
+    )
+    request_queries.mark_finished(session, request.request_id, error=json.dumps(error))
+    with suppress(ServiceUnavailable):
+        live = LiveStatus(platform.redis)
+        if live.belongs_to(video, run_id="", request_id=request.request_id):
+            live.finish(video, "cancelled", error)
+        PipelineLock(platform.redis).release(video, request.request_id)
 
 
 def record(

@@ -13,7 +13,7 @@ import dagster as dg
 
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
-from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG, as_failure
+from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG, as_failure, lock_owner
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.errors import NO_SPACE, Cancelled, DiskFull, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.requests.lock import TTL_SECONDS, PipelineLock
@@ -78,11 +78,6 @@ def note(context: dg.AssetExecutionContext, platform: PlatformResource, reason: 
     context.log.info(reason)
     with suppress(ServiceUnavailable):
         LiveStatus(platform.redis).note(context.partition_key, reason)
-
-
-def lock_owner(run: dg.DagsterRun) -> str:
-    """The token under which a run holds its video's lock: its request, or itself when started in the UI."""
-    return run.tags.get(REQUEST_TAG) or run.run_id
 
 
 def pipeline_type(run: dg.DagsterRun) -> PipelineType:

@@ -28,6 +28,10 @@ class PipelineConfig(BaseModel):
     cut_clips: bool | None = Field(
         None, description="Cut clips; unset: always, but for a remote refinement model that reads text only"
     )
+    resume: bool | None = Field(
+        None,
+        description="Keep what the last run finished, and do only what it left undone; `videomoments retry` asks so",
+    )
     moment: str | None = Field(
         None, pattern="^[0-9a-f]{16}$", description="Refine this moment alone (pipeline type refinement_only)"
     )

@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 from videomoments_dagster.redis_connection import reaching
+from videomoments_dagster.requests.cancel import key as cancel_key
 
 TTL_SECONDS = 6.0
 RENEW_SECONDS = 1.0
@@ -24,6 +25,7 @@ _RENEW = """
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] then return -1 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if KEYS[3] and redis.call('GET', KEYS[3]) == ARGV[3] then return 1 end
 return redis.call('EXISTS', KEYS[2])
 """
 _RELEASE = """
@@ -46,13 +48,17 @@ class LeaseLost(Exception):
 
 
 class RunLease:
-    """The lease of one run. `holder` names the process, unique among all that ever ran.
+    """The lease of one run. `holder` names the process, unique among all that ever ran. `video` and `owner` name the
+    flag that cancels it too (requests/cancel.py).
 
     Every method raises ServiceUnavailable when Redis is away.
     """
 
-    def __init__(self, client: "redis.Redis", run_id: str) -> None:
+    def __init__(
+        self, client: "redis.Redis", run_id: str, *, video: str | None = None, owner: str | None = None
+    ) -> None:
         self._redis = client
+        self._flag = (cancel_key(video), owner) if video and owner else None
         self._lease, self._cancel = f"run:{run_id}:lease", f"run:{run_id}:cancel"
 
     def claim(self, holder: str) -> bool:
@@ -65,8 +71,11 @@ class RunLease:
     def renew(self, holder: str) -> bool:
         """Hold the lease for TTL_SECONDS from now; also after Redis lost it. Returns whether the run is to be
         cancelled. Raises LeaseLost."""
+        keys, values = [self._lease, self._cancel], [holder, str(int(TTL_SECONDS * 1000))]
+        if self._flag:
+            keys, values = [*keys, self._flag[0]], [*values, self._flag[1]]
         with reaching(self._redis):
-            answer: Any = self._redis.eval(_RENEW, 2, self._lease, self._cancel, holder, str(int(TTL_SECONDS * 1000)))
+            answer: Any = self._redis.eval(_RENEW, len(keys), *keys, *values)
         if answer < 0:
             raise LeaseLost
         return answer == 1

@@ -5,9 +5,10 @@ understood goes to `pipeline:requests:dead` with the reason, so that the stream 
 """
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import redis
 
@@ -19,7 +20,19 @@ from videomoments_dagster.requests.stages import PipelineType
 
 STREAM = "pipeline:requests"
 DEAD = "pipeline:requests:dead"
-_MAX_MESSAGES = 100_000  # far beyond any backlog: the durable queue is pipeline_requests
+_MOST_DEAD = 10_000
+KEPT_SECONDS = 24 * 3600
+"""How long messages that were taken stay, for people who look."""
+
+
+class Requested(Protocol):
+    """What a message takes from a request's row."""
+
+    request_id: Any
+    video_identifier: Any
+    pipeline_type: Any
+    source_url: Any
+    config: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,12 @@ class StartMessage:
     pipeline_type: PipelineType
     url: str | None
     config: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: "Requested") -> "StartMessage":
+        """The message of a request's row."""
+        kind = PipelineType(row.pipeline_type)
+        return cls(row.request_id, row.video_identifier, kind, row.source_url, row.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +84,7 @@ class RequestStream:
             if message.url:
                 fields["url"] = message.url
         with reaching(self._redis):
-            return str(self._redis.xadd(STREAM, fields, maxlen=_MAX_MESSAGES, approximate=True))
+            return str(self._redis.xadd(STREAM, fields))
 
     def read(self, after: str, *, count: int, block_seconds: float) -> list[tuple[str, dict[str, str]]]:
         """Up to `count` raw messages after the stream id `after`, waiting up to `block_seconds` for the first one."""
@@ -76,10 +95,31 @@ class RequestStream:
         entries = next(iter(answer.values()))[0] if isinstance(answer, dict) else answer[0][1]
         return [(str(identifier), dict(fields)) for identifier, fields in entries]
 
-    def bury(self, identifier: str, fields: dict[str, str], reason: str) -> None:
-        """Copy a message that can't be understood to the dead-letter stream. Reading it again buries it again."""
+    def newest(self) -> str | None:
+        """The id of the message that was written last; None for a stream without any."""
         with reaching(self._redis):
-            self._redis.xadd(DEAD, {**fields, "dead_id": identifier, "dead_reason": reason}, maxlen=10_000)
+            last: Any = self._redis.xrevrange(STREAM, count=1)
+        return str(last[0][0]) if last else None
+
+    def trim(self, taken: str) -> int:
+        """Remove what was taken (everything up to the stream id `taken`) more than KEPT_SECONDS ago; returns how many.
+        What nobody has taken stays, however old and however much it is."""
+        before = int((time.time() - KEPT_SECONDS) * 1000)
+        oldest_kept = min((before, 0), _parts(taken))
+        with reaching(self._redis):
+            return int(self._redis.xtrim(STREAM, minid="{}-{}".format(*oldest_kept), approximate=True))  # pyright: ignore[reportArgumentType]
+
+    def bury(self, identifier: str, fields: dict[str, str], reason: str) -> None:
+        """Copy a message that can't be understood to the dead-letter stream, under its own id: once, however often it
+        is read."""
+        with reaching(self._redis):
+            if self._redis.xrange(DEAD, identifier, identifier, count=1):
+                return
+            dead: dict[Any, Any] = {**fields, "dead_id": identifier, "dead_reason": reason}
+            try:
+                self._redis.xadd(DEAD, dead, id=identifier, maxlen=_MOST_DEAD)
+            except redis.ResponseError:  # the stream was emptied and counts from an earlier time again
+                self._redis.xadd(DEAD, dead, maxlen=_MOST_DEAD)
 
     @staticmethod
     def parse(fields: dict[str, str]) -> Message:
@@ -106,3 +146,14 @@ class RequestStream:
             url=url,
             config=config,
         )
+
+
+def is_before(one: str, other: str) -> bool:
+    """Whether the stream id `one` is older than `other`."""
+    return _parts(one) < _parts(other)
+
+
+def _parts(identifier: str) -> tuple[int, int]:
+    """A stream id as numbers: milliseconds since 1970, and a count within them."""
+    ms, _, count = identifier.partition("-")
+    return int(ms), int(count or 0)

@@ -17,10 +17,12 @@ from videomoments_dagster.defs.inputs import cuts_clips
 from videomoments_dagster.defs.partitions import VIDEOS, videos
 from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.defs.resuming import left_undone
+from videomoments_dagster.defs.run_end import end_unlaunched, has_run
 from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
 from videomoments_dagster.errors import Conflict, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.requests.config import PipelineConfig
-from videomoments_dagster.requests.stream import DeleteMessage, RequestStream, StartMessage
+from videomoments_dagster.requests.stream import DeleteMessage, RequestStream, StartMessage, is_before
 
 BLOCK_SECONDS = 4.0  # the tick waits for a message, not the daemon's loop (defs/daemon.py)
 BATCH = 50  # messages a tick: far below the 60 s a tick may take
@@ -43,10 +45,11 @@ class _Tick:
 )
 def ingest(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SensorResult | dg.SkipReason:
     """Launches a run for every request in `pipeline:requests`. A failed read skips the tick and loses nothing."""
-    stream = RequestStream(platform.redis)
+    stream, cursor = RequestStream(platform.redis), context.cursor or "0-0"
     tick = _Tick()
     try:
-        messages = stream.read(context.cursor or "0-0", count=BATCH, block_seconds=BLOCK_SECONDS)
+        stream.trim(cursor)
+        messages = stream.read(cursor, count=BATCH, block_seconds=BLOCK_SECONDS)
         for identifier, fields in messages:
             try:
                 _take(context, platform, stream.parse(fields), tick)
@@ -55,8 +58,11 @@ def ingest(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
             except VideoMomentsError as error:
                 stream.bury(identifier, fields, f"{error.code}: {error.message}")
                 tick.dead += 1
+        newest = None if messages else stream.newest()
     except ServiceUnavailable as error:
         return dg.SkipReason(error.message)
+    if newest and is_before(newest, cursor):  # another Redis, whose clock is behind: known requests are known still
+        return dg.SensorResult(skip_reason=f"The stream begins anew at {newest}: it is read again.", cursor="0-0")
     if not messages:
         return dg.SkipReason("No requests.")
     context.log.info(
@@ -88,8 +94,13 @@ def _take(
             row = _record(session, message)
         if row.state in {"finished", "rejected"}:
             return
+        if row.cancel_requested_at and not has_run(context.instance, row.request_id):
+            end_unlaunched(platform, session, row)
+            return
     config = PipelineConfig.parse(message.config)
     selection = jobs.selection(message.pipeline_type, cut_clips=cuts_clips(platform, config))
+    if config.resume:
+        selection = left_undone(context.instance, message.video_id, message.pipeline_type, selection)
     if message.video_id not in tick.added:
         tick.added.append(message.video_id)
     tick.runs[message.request_id] = dg.RunRequest(

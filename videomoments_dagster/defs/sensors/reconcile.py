@@ -17,7 +17,6 @@ from videomoments_dagster.defs.run_end import error_of, finish, has_done_all, ho
 from videomoments_dagster.defs.workers.launcher import LeasedRunLauncher
 from videomoments_dagster.defs.workers.relaunch import Relaunched, relaunch_lost
 from videomoments_dagster.errors import ServiceUnavailable
-from videomoments_dagster.requests.stages import PipelineType
 from videomoments_dagster.requests.stream import RequestStream, StartMessage
 
 AFTER_SECONDS = 30  # the ingest sensor takes a request within seconds; later it was lost on the way
@@ -51,15 +50,7 @@ def _publish_requests(instance: dg.DagsterInstance, platform: PlatformResource) 
     for row in waiting:
         if instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: row.request_id}), limit=1):
             continue
-        RequestStream(platform.redis).publish(
-            StartMessage(
-                request_id=row.request_id,
-                video_id=row.video_identifier,
-                pipeline_type=PipelineType(row.pipeline_type),
-                url=row.source_url,
-                config=row.config,
-            )
-        )
+        RequestStream(platform.redis).publish(StartMessage.of(row))
         published += 1
     return published
 

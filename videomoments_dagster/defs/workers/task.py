@@ -19,6 +19,7 @@ import dagster as dg
 from celery.utils.log import get_task_logger
 from dagster._utils.interrupts import capture_interrupts
 
+from videomoments_dagster.defs.policies import PARTITION_TAG, lock_owner
 from videomoments_dagster.defs.workers.keeping import Keeper
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.redis_connection import connect
@@ -46,6 +47,7 @@ class LeasedTask(celery.Task):
             return
         try:
             with dg.DagsterInstance.get() as instance:
+                lease = _with_flag(lease, instance, run_id)
                 with _interruptible(), Keeper(lease, holder, instance, run_id).keep():
                     if _may_start(instance, run_id):
                         super().__call__(*args, **kwargs)
@@ -99,6 +101,15 @@ def _may_start(instance: dg.DagsterInstance, run_id: str) -> bool:
     if parent:
         _log.info("Run %s waits for the end of the one before it, on %s.", run_id, parent)
     return not parent
+
+
+def _with_flag(lease: RunLease, instance: dg.DagsterInstance, run_id: str) -> RunLease:
+    """The lease of a video's run hears its video's cancel flag too."""
+    run = instance.get_run_by_id(run_id)
+    video = run and run.tags.get(PARTITION_TAG)
+    if run is None or video is None:
+        return lease
+    return RunLease(lease_client(get_settings().redis_url), run_id, video=video, owner=lock_owner(run))
 
 
 def _end_cancelled(instance: dg.DagsterInstance, run_id: str) -> None:

@@ -1,0 +1,67 @@
+"""The cancel sensor: ends what somebody wants cancelled, wherever it is. A run at work hears its video's flag by
+itself, within a second; this is for those that wait, and for flags that were lost.
+
+What is wanted stands in `pipeline_requests`, so that nothing that dies in between forgets it.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from db.models import PipelineRequest
+from db.queries import requests as request_queries
+from videomoments_dagster.defs.policies import REQUEST_TAG
+from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.errors import ServiceUnavailable
+from videomoments_dagster.requests.cancel import CancelFlag
+from videomoments_dagster.requests.stream import RequestStream, StartMessage
+
+BLOCK_SECONDS = 4.0
+BATCH = 50
+LOST_SECONDS = 10  # the ingest sensor takes a request within seconds; later its message was lost
+_CANCELLABLE = {
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+}
+
+
+@dg.sensor(minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING, jobs=[])
+def cancel(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SkipReason:
+    """Cancels the runs of requests that are to be cancelled, in the queue and at work."""
+    try:
+        ended = _cancel_requests(context.instance, platform)
+        if not ended and (woken := CancelFlag(platform.redis).wait(BLOCK_SECONDS)):
+            ended = _cancel_requests(context.instance, platform) + _cancel_ui_runs(context.instance, platform, woken)
+    except ServiceUnavailable as error:
+        return dg.SkipReason(error.message)
+    return dg.SkipReason(f"{ended} runs cancelled." if ended else "Nothing to cancel.")
+
+
+def _cancel_requests(instance: dg.DagsterInstance, platform: PlatformResource) -> int:
+    with platform.database.read() as session:
+        wanted = request_queries.to_cancel(session, BATCH)
+    return sum(_cancel_request(instance, platform, request) for request in wanted)
+
+
+def _cancel_request(instance: dg.DagsterInstance, platform: PlatformResource, request: PipelineRequest) -> bool:
+    """A request without a run is ended by the ingest sensor when it reads its message: it alone knows that none is
+    being launched just now. It gets the message again in case the first was lost."""
+    records = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: request.request_id}), limit=1)
+    if records:
+        return _cancel_run(instance, records[0].dagster_run)
+    if request.requested_at < datetime.now(UTC) - timedelta(seconds=LOST_SECONDS):
+        RequestStream(platform.redis).publish(StartMessage.of(request))
+    return False
+
+
+def _cancel_ui_runs(instance: dg.DagsterInstance, platform: PlatformResource, videos: list[str]) -> int:
+    """Runs that were started in the Dagster UI have no request: the flag names the run."""
+    owners = [CancelFlag(platform.redis).ordered(video) for video in videos]
+    runs = [instance.get_run_by_id(owner) for owner in owners if owner]
+    return sum(_cancel_run(instance, run) for run in runs if run)
+
+
+def _cancel_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    return run.status in _CANCELLABLE and instance.run_coordinator.cancel_run(run.run_id)
