@@ -9,6 +9,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,7 +22,8 @@ BUCKET = "test-bucket"
 
 class BucketServer(ThreadingHTTPServer):
     """`faults` maps 'METHOD path-start' to functions that answer instead, once each; `calls` is what was asked.
-    `before_answer` gets the asker's address and 'METHOD path', and may keep it waiting."""
+    `outage`, while it is set, answers every call. `before_answer` gets the asker's address and 'METHOD path', and may
+    keep it waiting."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         super().__init__((host, 0), _Handler)
@@ -29,6 +31,7 @@ class BucketServer(ThreadingHTTPServer):
         self.objects: dict[str, tuple[dict[str, Any], bytes]] = {}
         self.sessions: dict[str, tuple[dict[str, Any], bytearray, str | None]] = {}
         self.faults: list[tuple[str, Callable[[_Handler], None]]] = []
+        self.outage: Callable[[_Handler], None] | None = None
         self.calls: list[str] = []
         self.before_answer: Callable[[str, str], None] = lambda asker, call: None
         self.generation = 1000
@@ -49,6 +52,7 @@ class BucketServer(ThreadingHTTPServer):
             "contentType": metadata.get("contentType", ""),
             "size": str(len(body)),
             "generation": str(self.generation),
+            "timeCreated": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
             "crc32c": b64encode(google_crc32c.Checksum(body).digest()).decode(),
             "md5Hash": b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode(),
         }
@@ -99,6 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         self.server.calls.append(f"{self.command} {parts.path}")
         self.server.before_answer(self.client_address[0], f"{self.command} {unquote(parts.path)}")
+        if outage := self.server.outage:
+            outage(self)
+            return
         for fault in list(self.server.faults):
             if f"{self.command} {parts.path}".startswith(fault[0]):
                 self.server.faults.remove(fault)

@@ -1,6 +1,7 @@
 import errno
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -62,6 +63,25 @@ def test_listing_is_by_prefix_and_in_order(store: DirectoryStore) -> None:
     assert [each.name for each in store.list("clips/a")] == ["clips/a/1.mp4", "clips/a/2.mp4", "clips/ab/1.mp4"]
     assert len(list(store.list(""))) == 4
     assert list(store.list("nothing/here/")) == []
+
+
+def test_listing_orders_whole_names_as_a_bucket_does_and_bears_deletions_meanwhile(store: DirectoryStore) -> None:
+    names = ["clips/a-b/1", "clips/a/1", "clips/a/2/x", "clips/a/20", "clips/a0/1", "clips/b/1"]
+    for name in names:
+        store.put_bytes(name, b"", "text/plain")
+    assert [each.name for each in store.list("clips/")] == names == sorted(names)
+    seen = []
+    for each in store.list("clips/"):
+        seen.append(each.name)
+        store.delete(each.name)
+        store.delete("clips/a/2/x")
+    assert seen == [name for name in names if name != "clips/a/2/x"]
+
+
+def test_an_object_tells_when_it_was_written(store: DirectoryStore) -> None:
+    before = datetime.now(UTC)
+    assert before <= store.put_bytes("a", b"1", "text/plain").updated_at <= datetime.now(UTC)
+    assert store.require("a").updated_at < store.put_bytes("a", b"2", "text/plain").updated_at
 
 
 @pytest.mark.parametrize(

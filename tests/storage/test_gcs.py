@@ -2,6 +2,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ def test_a_stored_file_is_read_back_with_its_size_md5_and_type(gcs: GoogleCloudS
     stored = gcs.put_file("videos/a/a.mp4", source, "video/mp4")
     assert (stored.size_bytes, stored.md5, stored.content_type) == (6000, md5_of(source.read_bytes()), "video/mp4")
     assert gcs.stat("videos/a/a.mp4") == gcs.require("videos/a/a.mp4") == stored
+    assert abs(datetime.now(UTC) - stored.updated_at) < timedelta(minutes=1)
     with gcs.local_copy("videos/a/a.mp4", tmp_path / "work") as copy:
         assert copy.read_bytes() == source.read_bytes()
         assert copy.suffix == ".mp4"

@@ -3,19 +3,22 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as the store has it. `md5` is base64, as GCS writes it; `generation` grows with every overwrite."""
+    """An object as the store has it. `md5` is base64, as GCS writes it; `generation` grows with every overwrite, and
+    `updated_at` is when this one was written."""
 
     name: str
     size_bytes: int
     md5: str
     content_type: str
     generation: int
+    updated_at: datetime
 
     @property
     def size_kb(self) -> int:
@@ -49,7 +52,9 @@ class ObjectStore(Protocol):
         """True when there was something to delete."""
         ...
 
-    def list(self, prefix: str) -> Iterator[StoredObject]: ...
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Objects whose names start with `prefix`, in the order of their names by code point, as they are taken."""
+        ...
 
     def cloud_url(self, name: str) -> str:
         """What the rows store: `gs://bucket/name`, or `file:///...` for a directory."""

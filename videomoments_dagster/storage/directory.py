@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import quote, unquote, urlsplit
@@ -87,14 +88,14 @@ class DirectoryStore:
         return existed
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Objects whose names start with `prefix`, in the order of their names."""
+        """Objects whose names start with `prefix`, in the order of their names; a folder is read when it is reached."""
+        above = prefix.rpartition("/")[0]
         with _failures(f"{prefix} can't be listed"):
             self._sweep()
-            names = sorted(self._names(prefix))
-        for name in names:
-            found = self.stat(name)
-            if found:  # else deleted meanwhile
-                yield found
+            for name in _names(self.path(above) if above else self._root, f"{above}/" if above else "", prefix):
+                found = self.stat(name)
+                if found:  # else deleted meanwhile
+                    yield found
 
     def cloud_url(self, name: str) -> str:
         return self.path(name).as_uri()
@@ -242,16 +243,23 @@ class DirectoryStore:
                 directory.rmdir()
                 directory = directory.parent
 
-    def _names(self, prefix: str) -> Iterator[str]:
-        above = prefix.rpartition("/")[0]
-        start = self.path(above) if above else self._root
-        for folder, folders, files in os.walk(start):
-            if folder == str(self._root):
-                folders[:] = [each for each in folders if each != _PRIVATE]
-            for file in files:
-                name = (Path(folder) / file).relative_to(self._root).as_posix()
-                if name.startswith(prefix):
-                    yield name
+
+def _names(folder: Path, above: str, prefix: str) -> Iterator[str]:
+    """Names of the files in and below `folder`, whose own name is `above`, that start with `prefix`. A folder is sorted
+    with its slash: 'a-b/x' comes before 'a/x'."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):  # nothing there, or removed meanwhile
+        return
+    for name in names:
+        whole = above + name
+        if whole == f"{_PRIVATE}/" or not whole.startswith(prefix[: len(whole)]):
+            continue
+        if name.endswith("/"):
+            yield from _names(folder / name, whole, prefix)
+        elif whole.startswith(prefix):
+            yield whole
 
 
 def _fingerprint(path: Path) -> "list[int]":
@@ -268,7 +276,14 @@ def _matching(candidates: list[dict[str, Any]], path: Path) -> dict[str, Any] | 
 
 
 def _stored(name: str, entry: dict[str, Any]) -> StoredObject:
-    return StoredObject(name, entry["size_bytes"], entry["md5"], entry["content_type"], entry["generation"])
+    return StoredObject(
+        name,
+        entry["size_bytes"],
+        entry["md5"],
+        entry["content_type"],
+        entry["generation"],
+        updated_at=datetime.fromtimestamp(entry["generation"] / 1e6, UTC),
+    )
 
 
 def _to_disk(file: IO[bytes]) -> None:

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -236,6 +236,7 @@ def _stored(blob: storage.Blob) -> StoredObject:
         md5=blob.md5_hash or "",  # composite objects have none
         content_type=blob.content_type or "application/octet-stream",
         generation=blob.generation or 0,
+        updated_at=blob.time_created or datetime.now(UTC),  # of this generation; metadata may be touched later
     )
 
 

@@ -2,6 +2,9 @@
 
 from videomoments_dagster.errors import StorageError
 
+ROOMS = ("videos", "audio", "keyframes", "clips", "thumbnails", "answers", "uploads")
+"""The first part of the names of a video's objects; its identifier is the second."""
+
 
 def video(video: str, extension: str) -> str:
     """`extension` without a dot: mp4, webm, mkv, mov."""
@@ -33,6 +36,11 @@ def answers(video: str, asset: str) -> str:
     return f"answers/{video}/{asset}.json.gz"
 
 
+def unfinished_answers(video: str, asset: str) -> str:
+    """The prefix of what models answered for an asset whose stage has not finished."""
+    return f"answers/{video}/unfinished/{asset}/"
+
+
 def upload(video: str, request: str) -> str:
     """A submitted file until the video asset has made an object of the video of it."""
     return f"uploads/{video}/{request}"
@@ -45,9 +53,7 @@ def shared(name: str) -> str:
 
 def prefixes(video: str) -> tuple[str, ...]:
     """Every prefix under which a video has objects."""
-    return tuple(
-        f"{room}/{video}/" for room in ("videos", "audio", "keyframes", "clips", "thumbnails", "answers", "uploads")
-    )
+    return tuple(f"{room}/{video}/" for room in ROOMS)
 
 
 def check_object_name(name: str) -> str:
