@@ -139,7 +139,7 @@ def huge(size_bytes: int) -> Fault:
 
 class StubServer:
     """A threaded HTTP/1.1 server with kept connections. `connections` counts those that were opened;
-    `listing_fault` is what becomes of each GET."""
+    `listing_fault` is what becomes of each GET, `fault` of each POST that has none of its own."""
 
     kind = "chat"
 
@@ -147,6 +147,7 @@ class StubServer:
         self.connections = 0
         self.closing = threading.Event()
         self.listing_fault: Fault | None = None
+        self.fault: Fault | None = None
         self._script: deque[Fault] = deque()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -192,7 +193,8 @@ class StubServer:
         status, body = self.respond(handler)
         with self._lock:
             scripted = self._script and handler.command == "POST"
-            fault = self._script.popleft() if scripted else (handler.command == "GET" and self.listing_fault) or well()
+            usual = (self.listing_fault if handler.command == "GET" else self.fault) or well()
+            fault = self._script.popleft() if scripted else usual
         with suppress(ConnectionError):
             fault(Reply(handler, status, body, self.closing))
 

@@ -1,0 +1,103 @@
+"""`make faults`: the real stack with small videos, each fault at several moments, and what became of it all.
+
+`python -m faults [--seed N] [--write] [NAME...]`: only faults whose names hold one of the NAMEs; `--write` renews the
+table in docs/faults.md.
+"""
+
+import argparse
+import os
+import platform as machine
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from faults.inspection import Verdict, inspect
+from faults.kinds import FAULTS, Fault, Scene
+from faults.site import Site, site
+from videomoments_dagster.requests.stages import Stage
+
+_VIDEOS = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="faults")
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--keep", type=Path, help="directory to work in, kept")
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_args()
+    chosen = [fault for fault in FAULTS if not options.names or any(name in fault.name for name in options.names)]
+    if not chosen:
+        sys.exit(f"No fault is named so: there are {', '.join(fault.name for fault in FAULTS)}.")
+    print(f"{os.cpu_count()} cores, Python {machine.python_version()}, seed {options.seed}", flush=True)
+    directory = options.keep or Path(tempfile.mkdtemp(prefix="faults-"))
+    verdicts: dict[str, list[Verdict]] = {fault.name: [] for fault in chosen}
+    with site(directory) as started:
+        for number, (fault, aim) in enumerate(_in_turn(chosen)):
+            verdict = inject(started, fault, aim, number, seed=options.seed)
+            verdicts[fault.name].append(verdict)
+            _tell(number, fault, aim, verdict)
+    print("\n".join(table(verdicts)))
+    sys.exit(any(not verdict.recovered for each in verdicts.values() for verdict in each))
+
+
+def inject(site: Site, fault: Fault, aim: Stage | None, number: int, *, seed: int, videos: int = _VIDEOS) -> Verdict:
+    """Videos of their own meet `fault` at `aim`; what became of them."""
+    names = [f"v{number}-{each}" for each in range(videos if fault.submits else 1)]
+    scene = Scene(site, names, random.Random(f"{seed}-{number}"))
+    if fault.submits:
+        scene.submit()
+        scene.wait_for(aim)
+    fault.act(scene)
+    hit = any(stages.get(Stage.VIDEO_DOWNLOAD) != "completed" for stages in scene.stages.values())
+    verdict = inspect(
+        site,
+        scene.accepted,
+        since=time.monotonic(),
+        allowed=set(fault.ends),
+        fetches=2 if hit else 1,
+        whole=fault.whole,
+    )
+    verdict.broken += scene.remarks
+    return verdict
+
+
+def table(verdicts: dict[str, list[Verdict]]) -> list[str]:
+    """In Markdown."""
+    lines = [
+        "| fault | injections | recovered | lost | duplicated | seconds to recover: median, worst |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, each in verdicts.items():
+        if each:
+            seconds = [verdict.seconds for verdict in each]
+            cells = (
+                len(each),
+                sum(verdict.recovered for verdict in each),
+                sum(len(verdict.lost) for verdict in each),
+                sum(len(verdict.duplicated) for verdict in each),
+                f"{statistics.median(seconds):.1f}, {max(seconds):.1f}",
+            )
+            lines.append(f"| {name} | {' | '.join(map(str, cells))} |")
+    return lines
+
+
+def _in_turn(faults: Sequence[Fault]) -> Iterator[tuple[Fault, Stage | None]]:
+    """One injection of each fault, then the second of each: a part that falls again and again is not started again."""
+    for turn in zip_longest(*([(fault, aim) for aim in fault.aims] for fault in faults)):
+        yield from (each for each in turn if each is not None)
+
+
+def _tell(number: int, fault: Fault, aim: Stage | None, verdict: Verdict) -> None:
+    ends = ", ".join(f"{video} {status}" for video, status in verdict.ends.items())
+    print(f"{number:3} {fault.name}, {aim or 'any moment'}: {verdict.seconds:.1f} s; {ends}", flush=True)
+    for violation in verdict.violations:
+        print(f"    {violation}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

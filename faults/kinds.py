@@ -1,0 +1,230 @@
+"""The faults: what is done to a site, and when. Each is aimed at a moment in the life of the videos it meets."""
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from threading import Thread
+from uuid import uuid4
+
+import psutil
+import requests
+
+from faults.servers import CONNECTION_CUT, MODEL_GONE
+from faults.site import CONFIG, ENDED, Site
+from tests.hosts.cluster import until
+from videomoments_dagster.requests.stages import Stage
+from videomoments_dagster.stack.postgres import connect
+
+COMPLETED = frozenset({"completed"})
+TYPED = frozenset({"completed", "partial", "failed"})
+_OUTAGE_SECONDS = 6.0
+_FROZEN_SECONDS = 10.0
+_JITTER_SECONDS = 0.4
+
+
+@dataclass
+class Scene:
+    """One injection: the videos it meets, with their requests once they are accepted, and where its chance comes from.
+    `stages` is what each was doing when it happened."""
+
+    site: Site
+    videos: list[str]
+    chance: random.Random
+    accepted: dict[str, str] = field(default_factory=dict)
+    stages: dict[str, dict[str, str]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def submit(self) -> None:
+        for video in self.videos:
+            self.accepted[video] = self.site.submit(video)
+
+    def wait_for(self, stage: Stage | None) -> None:
+        """Until a video is in `stage`, and a moment longer; without one, any moment of the first seconds."""
+        if stage is None:
+            time.sleep(self.chance.uniform(0, 4))
+        else:
+            until(
+                lambda: any(self.site.stages(video).get(stage) == "running" for video in self.videos), f"{stage} runs"
+            )
+        time.sleep(self.chance.uniform(0, _JITTER_SECONDS))
+        self.stages = {video: self.site.stages(video) for video in self.videos}
+
+    def _are_in(self, stage: Stage) -> bool:
+        return any(self.site.stages(video).get(stage) == "running" for video in self.videos)
+
+
+Act = Callable[[Scene], None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`name` is a row of the table; `aims` are the stages at which it happens, None for any moment. Videos may end as
+    `ends`. `whole`: those that are completed have all their moments."""
+
+    name: str
+    act: Act
+    aims: Sequence[Stage | None] = (None,)
+    ends: frozenset[str] = COMPLETED
+    submits: bool = True
+    whole: bool = True
+
+
+def kill(part: str) -> Act:
+    def act(scene: Scene) -> None:
+        scene.site.kill([psutil.Process(scene.site.pid(part))])
+
+    return act
+
+
+def kill_executing(scene: Scene) -> None:
+    scene.site.kill(scene.site.executing()[:1])
+
+
+def kill_media_child(scene: Scene) -> None:
+    until(scene.site.media_children, "a media child works")
+    scene.site.kill(scene.site.media_children()[:1])
+
+
+def kill_backends(scene: Scene) -> None:
+    """PostgreSQL ends all sessions when one of its backends is killed, and recovers by itself."""
+    children = psutil.Process(scene.site.pid("PostgreSQL")).children()
+    backends = [child for child in children if "idle" in " ".join(child.cmdline())] or children
+    scene.site.kill([scene.chance.choice(backends)])
+
+
+def freeze(part: str) -> Act:
+    def act(scene: Scene) -> None:
+        with scene.site.frozen(part):
+            time.sleep(_FROZEN_SECONDS)
+
+    return act
+
+
+def kill_api_before_publishing(scene: Scene) -> None:
+    """The table of requests is locked until the API waits to write there, having asked Redis all it asks before; then
+    Redis stands still, the row is committed, and the API is killed while it hands the request on. The client asks
+    again with its key."""
+    [video] = scene.videos
+    site, key = scene.site, uuid4().hex
+    body = {"url": site.servers.source(video), "identifier": video, "config": CONFIG}
+    address = site.connections["api_url"] + "/api/videos"
+
+    def ask() -> None:
+        with suppress(requests.RequestException):
+            requests.post(address, json=body, headers={"Idempotency-Key": key}, timeout=60)
+
+    asking = Thread(target=ask)
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%%'"
+    row = "SELECT request_id FROM pipeline_requests WHERE idempotency_key = %s"
+    with ExitStack() as frozen:
+        with closing(connect(site.connections["database_url"])) as connection, connection.cursor() as cursor:
+            connection.autocommit = False
+            cursor.execute("LOCK TABLE pipeline_requests IN SHARE MODE")
+            asking.start()
+            until(lambda: site.rows("database", waiting), "the API writes the request's row")
+            frozen.enter_context(site.frozen("Redis"))
+            connection.rollback()
+        until(lambda: site.rows("database", row, key), "the request's row is committed")
+        site.kill([psutil.Process(site.pid("API"))])
+    asking.join()
+    [(scene.accepted[video],)] = site.rows("database", row, key)
+    if site.submit(video, key=key) != scene.accepted[video]:
+        scene.remarks.append(f"{video}: the same Idempotency-Key gave another request")
+
+
+def flush_redis(scene: Scene) -> None:
+    with scene.site.redis() as client:
+        client.flushall()
+    scene.site.register_models()
+
+
+def empty_redis(scene: Scene) -> None:
+    """Its files are gone too when it starts again."""
+    processes = scene.site.tree("Redis")
+    shutil.rmtree(scene.site.home / "redis" / "data")
+    scene.site.kill(processes)
+    until(scene.site.redis_answers, "Redis is back")
+    scene.site.register_models()
+
+
+def refuse_objects(scene: Scene) -> None:
+    with scene.site.servers.bucket_answers(503):
+        time.sleep(_OUTAGE_SECONDS)
+
+
+def models_gone(scene: Scene) -> None:
+    with scene.site.servers.models_answer(MODEL_GONE):
+        time.sleep(_OUTAGE_SECONDS)
+
+
+def models_cut(scene: Scene) -> None:
+    with scene.site.servers.models_answer(CONNECTION_CUT):
+        time.sleep(_OUTAGE_SECONDS / 2)
+
+
+def fill_disk(scene: Scene) -> None:
+    """The file system of the temporary files is full for a while."""
+    directory = scene.site.home / "temp"
+    filler = directory / "filler"
+    with filler.open("wb") as file:
+        free = os.statvfs(directory)
+        os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize))
+    time.sleep(_OUTAGE_SECONDS)
+    filler.unlink()
+
+
+def lose_power(scene: Scene) -> None:
+    scene.site.lose_power()
+
+
+def cancel(scene: Scene) -> None:
+    """Over the API; what is cancelled is over within 5 seconds."""
+    for video in scene.videos:
+        answer = scene.site.call("POST", f"/api/pipeline/{video}/cancel")
+        if answer.status_code not in {200, 202}:
+            scene.remarks.append(f"{video}: cancel was answered with {answer.status_code}")
+    began = time.monotonic()
+    while any(scene.site.status(video)["status"] not in ENDED for video in scene.videos):
+        if time.monotonic() - began > 5:
+            scene.remarks.append(f"{', '.join(scene.videos)}: not over 5 s after the cancel")
+            return
+        time.sleep(0.05)
+
+
+def no_fault(_: Scene) -> None: ...
+
+
+S = Stage
+_WORK = (S.VIDEO_DOWNLOAD, S.AUDIO_EXTRACTION, S.TRANSCRIPTION, S.MOMENT_GENERATION, S.CLIP_EXTRACTION)
+EVERY = (*_WORK, S.MOMENT_REFINEMENT, S.SCORING, S.THUMBNAILS)
+_MEDIA = (S.VIDEO_DOWNLOAD, S.AUDIO_EXTRACTION, S.CLIP_EXTRACTION, S.THUMBNAILS)
+_MODELS = (S.TRANSCRIPTION, S.MOMENT_GENERATION, S.MOMENT_REFINEMENT, S.SCORING)
+ANY = (None,)
+
+FAULTS = (
+    Fault("none", no_fault, ANY * 3),
+    Fault("API killed", kill("API"), ANY * 4),
+    Fault("API killed between commit and XADD", kill_api_before_publishing, ANY * 3, submits=False),
+    Fault("daemon killed", kill("Dagster daemon"), ANY * 6),
+    Fault("code server killed", kill("Code server"), ANY * 4),
+    Fault("worker process killed", kill_executing, EVERY),
+    Fault("worker killed", kill("Worker"), (S.VIDEO_DOWNLOAD, S.MOMENT_GENERATION, S.CLIP_EXTRACTION, None)),
+    Fault("media child killed", kill_media_child, _MEDIA, TYPED, whole=False),
+    Fault("PostgreSQL killed", kill("PostgreSQL"), (S.VIDEO_DOWNLOAD, S.TRANSCRIPTION, S.CLIP_EXTRACTION, None)),
+    Fault("PostgreSQL backend killed", kill_backends, (S.AUDIO_EXTRACTION, S.MOMENT_REFINEMENT, None)),
+    Fault("PostgreSQL frozen for 10 s", freeze("PostgreSQL"), (S.MOMENT_GENERATION, None)),
+    Fault("Redis killed", kill("Redis"), (S.AUDIO_EXTRACTION, S.CLIP_EXTRACTION, None)),
+    Fault("Redis frozen for 10 s", freeze("Redis"), (S.TRANSCRIPTION, None)),
+    Fault("Redis flushed", flush_redis, (S.VIDEO_DOWNLOAD, S.MOMENT_GENERATION, None), whole=False),
+    Fault("Redis restarted empty", empty_redis, (S.TRANSCRIPTION, S.CLIP_EXTRACTION, None), whole=False),
+    Fault("object store answers 503 for 6 s", refuse_objects, _MEDIA, TYPED),
+    Fault("disk full for 6 s", fill_disk, (S.VIDEO_DOWNLOAD, S.AUDIO_EXTRACTION, S.CLIP_EXTRACTION), TYPED),
+    Fault("models answer 503 for 6 s", models_gone, _MODELS, TYPED, whole=False),
+    Fault("models' connections cut", models_cut, _MODELS, TYPED, whole=False),
+    Fault("cancelled", cancel, (None, *EVERY), frozenset({"cancelled", "completed"})),
+    Fault("power lost", lose_power, (S.VIDEO_DOWNLOAD, S.CLIP_EXTRACTION)),
+)
