@@ -52,6 +52,16 @@ def finish(
         pass  # the lock ends by itself
 
 
+def finish_as_it_ended(instance: dg.DagsterInstance, platform: PlatformResource, run: dg.DagsterRun) -> None:
+    """`finish` for a run that ended while nobody heard of it, by what Dagster kept of it."""
+    if run.status is dg.DagsterRunStatus.CANCELED:
+        finish(instance, platform, run, "cancelled", None)
+    elif run.is_success or has_done_all(instance, run):
+        finish(instance, platform, run, "completed", None)
+    else:
+        finish(instance, platform, run, how_it_failed(instance, run), error_of(instance, platform, run))
+
+
 def has_run(instance: dg.DagsterInstance, request_id: str) -> bool:
     """Whether any run was ever made for the request."""
     return bool(instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: request_id}), limit=1))

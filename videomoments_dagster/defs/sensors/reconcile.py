@@ -13,7 +13,7 @@ import dagster as dg
 from db.queries import requests as request_queries
 from videomoments_dagster.defs.policies import REQUEST_TAG, WILL_RETRY_TAG
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.defs.run_end import error_of, finish, has_done_all, how_it_failed
+from videomoments_dagster.defs.run_end import finish_as_it_ended
 from videomoments_dagster.defs.workers.launcher import LeasedRunLauncher
 from videomoments_dagster.defs.workers.relaunch import Relaunched, relaunch_lost
 from videomoments_dagster.errors import ServiceUnavailable
@@ -68,11 +68,6 @@ def _end_requests(instance: dg.DagsterInstance, platform: PlatformResource) -> i
         unheard = run.is_finished and newest.update_timestamp.replace(tzinfo=UTC) < before
         if not unheard or run.tags.get(WILL_RETRY_TAG) == "true":
             continue
-        if run.status is dg.DagsterRunStatus.CANCELED:
-            finish(instance, platform, run, "cancelled", None)
-        elif run.is_success or has_done_all(instance, run):
-            finish(instance, platform, run, "completed", None)
-        else:
-            finish(instance, platform, run, how_it_failed(instance, run), error_of(instance, platform, run))
+        finish_as_it_ended(instance, platform, run)
         ended += 1
     return ended
