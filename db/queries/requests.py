@@ -12,7 +12,8 @@ from db.models import PipelineRequest, Video
 from db.queries.locks import lock_identifier
 
 UPLOADED = "upload"  # where a video without a source URL came from
-_ACTIVE = ("queued", "launched")
+ACTIVE = ("queued", "launched")
+"""The states of a request that has not ended."""
 _NEWEST_FIRST = (PipelineRequest.requested_at.desc(), PipelineRequest.id.desc())
 
 
@@ -82,7 +83,7 @@ def newest_with_source(session: Session, video_identifier: str) -> PipelineReque
 
 def active(session: Session, video_identifier: str) -> PipelineRequest | None:
     """The newest request that waits or runs."""
-    return _newest(session, PipelineRequest.video_identifier == video_identifier, PipelineRequest.state.in_(_ACTIVE))
+    return _newest(session, PipelineRequest.video_identifier == video_identifier, PipelineRequest.state.in_(ACTIVE))
 
 
 def queued_before(session: Session, moment: datetime, limit: int) -> list[PipelineRequest]:
@@ -102,7 +103,7 @@ def active_before(session: Session, moment: datetime, limit: int) -> list[str]:
     return list(
         session.scalars(
             select(PipelineRequest.request_id)
-            .where(PipelineRequest.state.in_(_ACTIVE), PipelineRequest.updated_at < moment)
+            .where(PipelineRequest.state.in_(ACTIVE), PipelineRequest.updated_at < moment)
             .order_by(PipelineRequest.updated_at, PipelineRequest.id)
             .limit(limit)
         )
@@ -111,7 +112,7 @@ def active_before(session: Session, moment: datetime, limit: int) -> list[str]:
 
 def cancel(session: Session, request_id: str) -> bool:
     """Note that the request is to be cancelled. False when it is unknown or over."""
-    return _move(session, request_id, _ACTIVE, cancel_requested_at=func.now())
+    return _move(session, request_id, ACTIVE, cancel_requested_at=func.now())
 
 
 def to_cancel(session: Session, limit: int) -> list[PipelineRequest]:
@@ -119,7 +120,7 @@ def to_cancel(session: Session, limit: int) -> list[PipelineRequest]:
     return list(
         session.scalars(
             select(PipelineRequest)
-            .where(PipelineRequest.state.in_(_ACTIVE), PipelineRequest.cancel_requested_at.is_not(None))
+            .where(PipelineRequest.state.in_(ACTIVE), PipelineRequest.cancel_requested_at.is_not(None))
             .order_by(PipelineRequest.cancel_requested_at, PipelineRequest.id)
             .limit(limit)
         )
@@ -138,12 +139,12 @@ def taken_identifier(session: Session, identifier: str) -> str | None:
 
 def mark_launched(session: Session, request_id: str, run_id: str) -> bool:
     """False when the request is unknown or over. A run that is retried puts its new id here."""
-    return _move(session, request_id, _ACTIVE, state="launched", run_id=run_id)
+    return _move(session, request_id, ACTIVE, state="launched", run_id=run_id)
 
 
 def mark_finished(session: Session, request_id: str, error: str | None = None) -> bool:
     """False when the request is unknown or over."""
-    return _move(session, request_id, _ACTIVE, state="finished", error=error)
+    return _move(session, request_id, ACTIVE, state="finished", error=error)
 
 
 def _newest(session: Session, *conditions: Any) -> PipelineRequest | None:
