@@ -20,7 +20,7 @@ from videomoments_dagster.errors import (
     TunnelUnavailable,
 )
 from videomoments_dagster.models.entry import ModelEntry
-from videomoments_dagster.models.protocols import ChatModel, Sampling, SpeechRecognizer
+from videomoments_dagster.models.protocols import AnswerMemory, ChatModel, Sampling, SpeechRecognizer
 from videomoments_dagster.models.registry import ModelRegistry, Role
 from videomoments_dagster.settings import Settings
 
@@ -83,11 +83,19 @@ class Models:
         return self._first("speech", asked, self.recognizer, use)
 
     def chat(
-        self, role: Role, asked: str | None, sampling: Sampling, use: Callable[[ChatModel], _Answer]
+        self,
+        role: Role,
+        asked: str | None,
+        sampling: Sampling,
+        use: Callable[[ChatModel], _Answer],
+        memory: AnswerMemory | None = None,
     ) -> Used[ChatModel, _Answer]:
-        """The same for generation, refinement and scoring. Refinement needs a model whose clock is right."""
+        """The same for generation, refinement and scoring. Refinement needs a model whose clock is right. What `memory`
+        has answers to is not asked again."""
         clock = role == "refinement"
-        return self._first(role, asked, lambda entry: self.language_model(entry, sampling, clock=clock), use)
+        return self._first(
+            role, asked, lambda entry: self.language_model(entry, sampling, clock=clock, memory=memory), use
+        )
 
     def recognizer(self, entry: ModelEntry) -> SpeechRecognizer:
         """Raises InvalidConfig when it is no speech model, and ClockUntrusted."""
@@ -102,7 +110,9 @@ class Models:
 
         return RemoteSpeech(entry, self._server(entry))
 
-    def language_model(self, entry: ModelEntry, sampling: Sampling, *, clock: bool = False) -> ChatModel:
+    def language_model(
+        self, entry: ModelEntry, sampling: Sampling, *, clock: bool = False, memory: AnswerMemory | None = None
+    ) -> ChatModel:
         """Raises InvalidConfig when it is no chat model; with `clock` (its view of a video's time matters) also
         ClockUntrusted."""
         if not entry.is_configured:
@@ -114,7 +124,7 @@ class Models:
         trusted = self._check_clock(entry) if clock and entry.supports_video else True
         from videomoments_dagster.models.language import LanguageModel
 
-        return LanguageModel(entry, self._chat(entry), sampling, times_trusted=trusted)
+        return LanguageModel(entry, self._chat(entry), sampling, times_trusted=trusted, memory=memory)
 
     def _server(self, entry: ModelEntry) -> "ModelServer":
         """Kept for the process until the entry is edited."""

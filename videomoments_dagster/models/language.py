@@ -3,8 +3,10 @@
 The model chooses among numbered sentences and candidates; nothing it says can be a time, a file or a URL.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +15,7 @@ from videomoments_dagster.models.chat import ChatClient, Media
 from videomoments_dagster.models.clip_media import ClipTooLarge, media_of
 from videomoments_dagster.models.entry import ModelEntry
 from videomoments_dagster.models.explanations import beginning
-from videomoments_dagster.models.protocols import ClipSource, Found, Refined, Sampling, Scored
+from videomoments_dagster.models.protocols import AnswerMemory, ClipSource, Found, Refined, Sampling, Scored
 from videomoments_dagster.models.server import RequestRefused
 from videomoments_dagster.moments import choice, generation, judging, prompts
 from videomoments_dagster.moments.candidates import end_candidates, start_candidates
@@ -35,12 +37,21 @@ class LanguageModel:
     """Implements MomentFinder, MomentRefiner and MomentScorer. Every method raises ModelError.
 
     `times_trusted`: the clock check passed, so that times which the model gives by itself may move a boundary.
+    `memory`: answered questions are not asked again; without it every question is.
     """
 
     refinement_prompt = choice.REFINEMENT_PROMPT
     scoring_prompt = judging.SCORING_PROMPT
 
-    def __init__(self, entry: ModelEntry, chat: ChatClient, sampling: Sampling, *, times_trusted: bool) -> None:
+    def __init__(
+        self,
+        entry: ModelEntry,
+        chat: ChatClient,
+        sampling: Sampling,
+        *,
+        times_trusted: bool,
+        memory: AnswerMemory | None = None,
+    ) -> None:
         self.key, self.watches_video = entry.key, entry.supports_video
         self.times_trusted = times_trusted
         self.sampling = Sampling(
@@ -49,7 +60,7 @@ class LanguageModel:
             top_k=sampling.top_k or entry.top_k,
             max_tokens=min(sampling.max_tokens or entry.max_tokens, entry.context_tokens // 2),
         )
-        self._entry, self._chat = entry, chat
+        self._entry, self._chat, self._memory = entry, chat, memory
 
     @property
     def budget(self) -> dict[str, int]:
@@ -95,8 +106,14 @@ class LanguageModel:
         question = choice.question(moment, clip, starts, ends)
         system = choice.REFINEMENT_PROMPT.system
         try:
-            media = media_of(shown, self._entry, [c.at_ms for c in (*starts, *ends)]) if shown else ()
-            exchange = self._ask(about, system, question, choice.CHOICE_SCHEMA, choice.usable, media)
+            exchange = self._ask(
+                about,
+                system,
+                question,
+                choice.CHOICE_SCHEMA,
+                choice.usable,
+                lambda: media_of(shown, self._entry, [c.at_ms for c in (*starts, *ends)]) if shown else (),
+            )
         except (ModelAnswerInvalid, ClipTooLarge) as error:
             return _kept(span, error)
         except RequestRefused as error:
@@ -131,15 +148,19 @@ class LanguageModel:
         question: str,
         schema: Mapping[str, Any],
         is_usable: Callable[[str], bool],
-        media: Sequence[Media] = (),
+        media: Callable[[], Sequence[Media]] = tuple,
     ) -> Exchange:
+        digest = self._digest(about, system, question)
+        if self._memory and (kept := self._memory.recall(digest)):
+            return Exchange.from_json(kept)
         prompt_tokens = completion_tokens = 0
+        watched = media()
         seconds, counted = 0.0, False
         sampling, answer = self.sampling, ""
         for attempt in range(_TRIES):
             if attempt and not sampling.temperature:
                 sampling = replace(sampling, temperature=_SECOND_TEMPERATURE)
-            said = self._chat.complete(system, question, media=media, schema=dict(schema), sampling=sampling)
+            said = self._chat.complete(system, question, media=watched, schema=dict(schema), sampling=sampling)
             seconds += said.seconds
             counted = counted or said.prompt_tokens is not None
             prompt_tokens += said.prompt_tokens or 0
@@ -147,6 +168,14 @@ class LanguageModel:
             answer = said.text
             if is_usable(answer):
                 tokens = (prompt_tokens, completion_tokens) if counted else (None, None)
-                return Exchange(about, question, answer, *tokens, seconds=round(seconds, 3))
+                exchange = Exchange(about, question, answer, *tokens, seconds=round(seconds, 3))
+                if self._memory:
+                    self._memory.keep(digest, exchange.to_json())
+                return exchange
         said = beginning(answer)
         raise ModelAnswerInvalid(f"{self.key} answers {_TRIES} times what can't be used ({about}): {said!r}.")
+
+    def _digest(self, about: str, system: str, question: str) -> str:
+        """What is asked of which model. A clip's signed URL is another each time; its span is in the question."""
+        asked = [self._entry.fingerprint, asdict(self.sampling), about, system, question]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()

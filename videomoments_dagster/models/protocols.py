@@ -74,6 +74,14 @@ class ClipSource:
     frames: Callable[[Sequence[int]], list[bytes]]
 
 
+class AnswerMemory(Protocol):
+    """Usable answers of a stage that has not finished. `digest` says what was asked of whom; answers are JSON."""
+
+    def recall(self, digest: str) -> dict[str, Any] | None: ...
+
+    def keep(self, digest: str, answer: Mapping[str, Any]) -> None: ...
+
+
 class SpeechRecognizer(Protocol):
     key: str
 

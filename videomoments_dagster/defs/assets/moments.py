@@ -17,6 +17,7 @@ from videomoments_dagster.defs.objects import delete_objects
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import note, stage
+from videomoments_dagster.defs.unfinished import UnfinishedAnswers
 from videomoments_dagster.identifiers import moment_identifier
 from videomoments_dagster.moments.archive import Archive, digest
 from videomoments_dagster.moments.transcript import Transcript, to_seconds
@@ -43,11 +44,13 @@ def moments(context: dg.AssetExecutionContext, platform: PlatformResource, confi
             wanted = request_config(session, key, config)
         said = Transcript.from_rows(row.word_timestamps, row.segment_timestamps, row.language or "en")
         options = find_options(wanted)
+        unfinished = UnfinishedAnswers(platform, key, "moments")
         used = platform.models.chat(
             "generation",
             wanted.generation_model,
             answers.sampling_of(wanted),
             lambda model: model.find(said, options, on_progress=progress),
+            unfinished,
         )
         finder, result = used.model, used.answer.result
         archive = Archive(
@@ -86,6 +89,7 @@ def moments(context: dg.AssetExecutionContext, platform: PlatformResource, confi
                 generation_model=finder.key,
                 generation_config_id=generation_config.id,
             )
+        unfinished.forget()
         delete_objects(platform, replaced.removed_cloud_urls)
         if not result.moments:
             note(context, platform, result.reason)

@@ -18,6 +18,7 @@ from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.refining import Refining, refined_rows, roots_of, silences_of
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import stage
+from videomoments_dagster.defs.unfinished import UnfinishedAnswers
 from videomoments_dagster.moments.archive import Archive, digest
 from videomoments_dagster.moments.transcript import Transcript, to_seconds
 from videomoments_dagster.requests.stages import Stage
@@ -54,8 +55,9 @@ def refined_moments(
             silences=silences_of(platform, key) if roots else [],
             on_progress=progress,
         )
+        unfinished = UnfinishedAnswers(platform, key, "refined_moments")
         used = platform.models.chat(
-            "refinement", wanted.refinement_model, answers.sampling_of(wanted), refining.with_model
+            "refinement", wanted.refinement_model, answers.sampling_of(wanted), refining.with_model, unfinished
         )
         archive = Archive(
             "refined_moments", used.model.key, find_options(wanted), digest(said), refining.exchanges, refining.inputs
@@ -68,6 +70,7 @@ def refined_moments(
                 refined_rows(session, key, refining.outcomes, wanted, row.id),
                 only_parent=roots[0].identifier if wanted.moment else None,
             )
+        unfinished.forget()
         delete_objects(platform, replaced.removed_cloud_urls)
     changed = [outcome for outcome in refining.outcomes if outcome.new.changed]
     return dg.MaterializeResult(

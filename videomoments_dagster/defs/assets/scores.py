@@ -20,6 +20,7 @@ from videomoments_dagster.defs.inputs import (
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import stage
+from videomoments_dagster.defs.unfinished import UnfinishedAnswers
 from videomoments_dagster.models.catalog import builtin_moments
 from videomoments_dagster.models.protocols import ChatModel
 from videomoments_dagster.moments.archive import Archive, digest
@@ -48,8 +49,13 @@ def scores(context: dg.AssetExecutionContext, platform: PlatformResource, config
             found = _wanted(moment_queries.of_video(session, video.id), wanted.moment)
         said = Transcript.from_rows(row.word_timestamps, row.segment_timestamps, row.language or "en")
         given = [FoundMoment(to_ms(m.start_time), to_ms(m.end_time), m.title, m.score or 0, "") for m in found]
+        unfinished = UnfinishedAnswers(platform, key, "scores")
         used = platform.models.chat(
-            "scoring", wanted.scoring_model, answers.sampling_of(wanted), lambda model: model.score(given, said)
+            "scoring",
+            wanted.scoring_model,
+            answers.sampling_of(wanted),
+            lambda model: model.score(given, said),
+            unfinished,
         )
         archive = Archive(
             "scores",
@@ -74,6 +80,7 @@ def scores(context: dg.AssetExecutionContext, platform: PlatformResource, config
             _record_config(session, used.model, row.id)
             moment_queries.set_scores(session, _values(scored), scoring_model=used.model.key)
             moment_queries.set_scores(session, _values(others), scoring_model=stand_in.key)
+        unfinished.forget()
     values = [score.value for score in (scored | others).values()]
     return dg.MaterializeResult(
         metadata={

@@ -9,6 +9,7 @@ from videomoments_dagster.defs.inputs import Overrides, request_config, require_
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import note, stage
+from videomoments_dagster.defs.unfinished import UnfinishedAnswers
 from videomoments_dagster.moments.transcript import to_seconds
 from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.storage import names
@@ -35,12 +36,13 @@ def transcript(
         with platform.database.read() as session:
             video = require_video(session, key)
             wanted = request_config(session, key, config)
+        unfinished, sound = UnfinishedAnswers(platform, key, "transcript"), platform.store.require(names.audio(key))
         with (
             temp_directory(platform, "transcript", key) as directory,
             platform.store.local_copy(names.audio(key), directory) as path,
         ):
             used = platform.models.speech(
-                wanted.speech_model, lambda recognizer: recognizer.transcribe(path, on_progress=progress)
+                wanted.speech_model, lambda recognizer: unfinished.transcribe(recognizer, sound.md5, path, progress)
             )
         recognizer, heard = used.model, used.answer
         said = heard.transcript
@@ -55,6 +57,7 @@ def transcript(
                 transcription_service=recognizer.key,
                 processing_time_seconds=heard.processing_time_seconds,
             )
+        unfinished.forget()
         if not said.words:
             note(context, platform, "No speech was heard.")
     return dg.MaterializeResult(
