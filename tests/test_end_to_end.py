@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from videomoments_dagster.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
+_NOISE_SECONDS = 10  # of a machine that runs other tests beside this one
 
 
 @dataclass
@@ -138,6 +141,48 @@ def test_a_daemon_killed_while_requests_come_in_loses_none_and_runs_none_twice(p
         assert status["status"] == "completed"
         assert platform.runs_of(request["request_id"]) == ["SUCCESS"]
         assert platform.web.hits[f"/{request['video_id']}.mp4"] == 1
+
+
+def test_what_runs_and_what_waits_is_cancelled_within_seconds_and_starts_again_at_once(
+    platform: Platform, library
+) -> None:
+    """Two downloads that never end fill the platform; a third waits behind them."""
+    ended = threading.Event()
+
+    def endless(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "video/mp4")
+        request.send_header("Content-Length", "1000000")
+        request.end_headers()
+        request.wfile.write(b"begun")
+        request.wfile.flush()
+        ended.wait(60)
+
+    names = ("endless-1", "endless-2", "waiting")
+    try:
+        for name in names[:2]:
+            platform.web.answers[f"/{name}.mp4"] = endless
+        submitted = {name: platform.json("submit", f"{platform.web.url}/{name}.mp4") for name in names[:2]}
+        _wait(lambda: all(platform.json("status", name)["status"] == "running" for name in names[:2]))
+        submitted["waiting"] = platform.json("submit", platform.url("waiting"))
+        begun = time.monotonic()
+        for name in names:
+            platform.command("cancel", name)
+        for name in names:
+            assert _until_ended(platform, name)["status"] == "cancelled"
+        assert time.monotonic() - begun < 5 + _NOISE_SECONDS
+    finally:
+        ended.set()
+    api = platform.connections["api_url"]
+    for name in names:
+        assert set(platform.runs_of(submitted[name]["request_id"])) <= {"CANCELED"}
+        assert [run["status"] for run in _history(api, name)] == ["cancelled"]
+    nothing = platform.command("cancel", "waiting", check=False)
+    assert nothing.returncode == 1 and "nothing to cancel" in nothing.stderr
+    assert platform.dagster("SELECT 1 FROM concurrency_slots WHERE run_id IS NOT NULL") == []
+    assert not [path for path in (platform.home / "temp").rglob("*") if path.is_file() and "endless" in str(path)]
+    platform.command("retry", "waiting", "--wait")
+    assert platform.web.hits["/waiting.mp4"] == 1
 
 
 def test_the_dagster_ui_materializes_and_backfills_without_run_config(platform: Platform, library) -> None:

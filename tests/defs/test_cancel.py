@@ -1,17 +1,28 @@
-"""A run that is cancelled in the Dagster UI ends there, although its assets have a retry policy."""
+"""A run that is cancelled ends there, although its assets have a retry policy; one that waits is never started.
+
+Cancelling through the API, in the queue and at work, is in tests/test_end_to_end.py.
+"""
 
 import os
 import signal
 import threading
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import dagster as dg
 import pytest
 
+from db.queries import requests as request_queries
+from db.queries import runs as run_queries
 from tests.defs.pipeline import execute, submit
 from tests.web import serving
 from videomoments_dagster.defs.policies import REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.defs.sensors import cancel as cancel_module
+from videomoments_dagster.defs.sensors import ingest as ingest_module
+from videomoments_dagster.defs.sensors.cancel import cancel as cancel_sensor
+from videomoments_dagster.defs.sensors.ingest import ingest
+from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.status import LiveStatus
 
 
@@ -41,3 +52,42 @@ def test_a_cancelled_run_stops_in_its_stage_and_is_not_tried_again(
     status = LiveStatus(platform.redis).read("talk")
     assert status and status.stages[0].status == "failed"
     assert status.stages[0].error and status.stages[0].error["code"] == "cancelled"
+
+
+def _cancel(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
+    cancel_sensor(dg.build_sensor_context(instance=instance, resources={"platform": platform}))
+
+
+def _ingest(platform: PlatformResource, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:
+    return ingest(dg.build_sensor_context(instance=instance, cursor=cursor, resources={"platform": platform}))
+
+
+def test_a_request_cancelled_before_it_has_a_run_never_gets_one(
+    platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message was lost with Redis; the wish stands in the row."""
+    monkeypatch.setattr(cancel_module, "BLOCK_SECONDS", 0.01)
+    monkeypatch.setattr(cancel_module, "LOST_SECONDS", 0)
+    monkeypatch.setattr(ingest_module, "BLOCK_SECONDS", 0.01)
+    request_id = submit(platform, "talk", "https://example.com/talk.mp4")
+    lock, live = PipelineLock(platform.redis), LiveStatus(platform.redis)
+    lock.acquire("talk", request_id)
+    live.begin("talk", request_id=request_id, pipeline_type="full", stages=[])
+    with platform.database.session() as session:
+        assert request_queries.cancel(session, request_id)
+    assert isinstance(_ingest(platform, instance), dg.SkipReason)
+    _cancel(platform, instance)
+    result = _ingest(platform, instance)
+    assert not result.run_requests and not result.dynamic_partitions_requests
+    with platform.database.read() as session:
+        row = request_queries.get(session, request_id)
+        [run] = run_queries.page(session, "talk").items
+    assert row and row.state == "finished" and "cancelled" in (row.error or "")
+    assert (run.status, run.started_at) == ("cancelled", row.requested_at)
+    status = live.read("talk")
+    assert status and status.status == "cancelled"
+    assert lock.owner("talk") is None
+    with platform.database.session() as session:
+        assert not request_queries.cancel(session, request_id), "it is over"
+    _cancel(platform, instance)
+    assert isinstance(_ingest(platform, instance, result.cursor), dg.SkipReason), "nothing is published again"
