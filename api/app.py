@@ -10,8 +10,10 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from api import openapi, problems
+from api.measuring import Metrics
+from api.observing import HttpMetrics, Observed
 from api.parameters import only_known_query
-from api.routes import health, objects, pipeline, results, videos
+from api.routes import health, metrics, objects, pipeline, results, videos
 from api.services import Services
 from videomoments_dagster.errors import InvalidConfig
 from videomoments_dagster.settings import Settings, get_settings
@@ -37,9 +39,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
+    http_metrics = HttpMetrics()
+    app.add_middleware(Observed, metrics=http_metrics)
+    app.state.metrics = Metrics(http_metrics)
     problems.install(app)
     openapi.install(app)
-    for routes in (videos, results, pipeline, health, objects):
+    for routes in (videos, results, pipeline, health, metrics, objects):
         app.include_router(routes.router)
 
     @app.get("/", include_in_schema=False)

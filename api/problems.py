@@ -1,6 +1,5 @@
 """Errors as RFC 9457 problems: one shape for everything that is not a success, and its place in the OpenAPI."""
 
-import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +12,6 @@ from starlette.exceptions import HTTPException
 from videomoments_dagster.errors import Conflict, VideoMomentsError
 
 MEDIA_TYPE = "application/problem+json"
-_log = logging.getLogger("videomoments.api")
 
 
 class FieldError(BaseModel):
@@ -76,8 +74,14 @@ def problem_of(error: VideoMomentsError) -> JSONResponse:
     return problem(error.status, error.code, error.title, error.message, headers=headers, **more)
 
 
+def defect() -> JSONResponse:
+    """What those who ask are told of an error that nobody expected."""
+    hint = "The API's log says more: look there for the answer's X-Request-ID."
+    return problem(500, "internal_error", "Internal error", "A defect of VideoMoments.", hint=hint)
+
+
 def install(app: FastAPI) -> None:
-    """Make every failure of `app` a problem."""
+    """Make every expected failure of `app` a problem; the others are for api/observing.py."""
 
     @app.exception_handler(VideoMomentsError)
     def _known(_request: Request, error: VideoMomentsError) -> JSONResponse:
@@ -97,13 +101,6 @@ def install(app: FastAPI) -> None:
         detail = f"{request.method} {request.url.path}: {status.description or status.phrase}."
         headers = dict(error.headers) if error.headers else None
         return problem(status, status.name.lower(), status.phrase, detail, headers=headers, hint="See /docs.")
-
-    @app.exception_handler(Exception)
-    def _defect(request: Request, error: Exception) -> JSONResponse:
-        _log.error("%s %s", request.method, request.url.path, exc_info=error)
-        return problem(
-            500, "internal_error", "Internal error", "A defect of VideoMoments.", hint="The API's log says more."
-        )
 
 
 _DESCRIPTIONS = {

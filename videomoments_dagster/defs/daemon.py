@@ -19,7 +19,11 @@ class PromptRunCoordinator(QueuedRunCoordinator):
 
 
 def main() -> None:
-    from dagster._daemon import cli, sensor  # only the daemon: every process loads its run coordinator
+    from videomoments_dagster.defs import logs  # only the daemon: every process loads its run coordinator
+
+    logs.configure("daemon")
+    logs.redact_errors()
+    from dagster._daemon import cli, sensor
 
     sensor.MIN_INTERVAL_LOOP_TIME = SENSOR_LOOP_SECONDS
     cli.main()

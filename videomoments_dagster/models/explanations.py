@@ -1,14 +1,9 @@
 """What a model server says when it refuses: its words out of the shapes they come in, without what must stay secret."""
 
 import json
-import re
 from typing import Any
 
-_DATA_URL = re.compile(r"(data:[\w/+.-]*)[;,][^\s\"'<>]*", re.IGNORECASE)
-_URL_QUERY = re.compile(r"(https?:[^\s\"'?<>]+)\?[^\s\"'<>]*", re.IGNORECASE)
-_QUERY = re.compile(r"(\?|%3F)[\w.~%+-]+?(=|%3D)[^\s\"'<>]*", re.IGNORECASE)  # of a path, a host, an escaped URL
-_SIGNED = re.compile(r"((?:signature|credential)(?:=|%3D))[^\s\"'<>&]*", re.IGNORECASE)
-_USER = re.compile(r"(https?:(?:\\?/){2})[^\s/@\"']+@", re.IGNORECASE)
+from videomoments_dagster.redaction import redacted
 
 
 def explanation(content: bytes, secret: str = "") -> str:
@@ -23,13 +18,6 @@ def explanation(content: bytes, secret: str = "") -> str:
         if text.startswith("<"):
             return ""
     return redacted(text, secret)
-
-
-def redacted(text: str, secret: str = "") -> str:
-    """Servers and models quote what they were sent: signed URLs whole or in part, media, even keys."""
-    text = text.replace(secret, "***") if secret else text
-    text = _QUERY.sub("?***", _URL_QUERY.sub(r"\1?***", _DATA_URL.sub(r"\1,***", text)))
-    return _USER.sub(r"\1", _SIGNED.sub(r"\1***", text))
 
 
 def beginning(text: str, characters: int = 120) -> str:

@@ -7,10 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 from videomoments_dagster.errors import InvalidTranscript, ModelAnswerInvalid
-from videomoments_dagster.models.explanations import redacted
 from videomoments_dagster.models.server import storable
 from videomoments_dagster.moments.sentences import usable_sentences
 from videomoments_dagster.moments.transcript import Sentence, Transcript, Word, in_order, to_ms, to_seconds
+from videomoments_dagster.redaction import redacted
 
 _WORDS, _SEGMENTS, _TEXTS = ("word_timestamps", "words"), ("segment_timestamps", "segments"), ("transcription", "text")
 _PAST_MS = 500  # frames of 80 ms and a padded last chunk go this far, no clock that is right does

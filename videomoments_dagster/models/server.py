@@ -29,11 +29,12 @@ from videomoments_dagster.errors import (
 )
 from videomoments_dagster.models.dialect import Dialect
 from videomoments_dagster.models.entry import ModelEntry
-from videomoments_dagster.models.explanations import explanation, redacted
+from videomoments_dagster.models.explanations import explanation
 from videomoments_dagster.models.retries import Retries, asked_pause_seconds
 from videomoments_dagster.models.session import Watch, caused_by, open_session, watched
 from videomoments_dagster.multipart import MultipartFile
 from videomoments_dagster.processes import Progress
+from videomoments_dagster.redaction import keep_secret, redacted
 from videomoments_dagster.settings import Settings
 
 if TYPE_CHECKING:
@@ -293,6 +294,7 @@ def _api_key(entry: ModelEntry) -> str:
             f"The API key of {entry.key} is missing: {variable} is not set, or holds no key.",
             hint=f"Set {variable} in the environment of the workers, or the entry's api_key_variable.",
         )
+    keep_secret(key)
     return key
 
 

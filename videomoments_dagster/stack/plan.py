@@ -133,6 +133,11 @@ def _python(*arguments: str) -> list[str]:
     return [sys.executable, "-m", *arguments]
 
 
+def _dagster(process: str, module: str, *arguments: str) -> list[str]:
+    """A program of Dagster's that logs as ours do."""
+    return _python("videomoments_dagster.defs.logs", process, module, *arguments)
+
+
 def _log(plan: Plan, name: str) -> Path:
     return plan.home.logs / f"{name.lower().replace(' ', '-')}.log"
 
@@ -143,10 +148,9 @@ def _step(plan: Plan, name: str, *arguments: str) -> Program:
 
 def _api(plan: Plan) -> Program:
     host, port = plan.settings.backend_host, plan.ports["api"]
-    options = ["--host", host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "2"]
     return Program(
         "API",
-        _python("uvicorn", "--factory", "api.app:create_app", *options),
+        _python("api", "--host", host, "--port", str(port)),
         log=_log(plan, "API"),
         environment=plan.environment,
         probe=lambda: probes.http_answers(port, "/health/live"),
@@ -162,7 +166,7 @@ def _code_server(plan: Plan) -> Program:
     options += ["--host", "127.0.0.1", "--port", str(port), "--use-python-environment-entry-point"]
     return Program(
         CODE,
-        _python("dagster", "api", "grpc", *options, "--empty-working-directory"),
+        _dagster("code-server", "dagster", "api", "grpc", *options, "--empty-working-directory"),
         log=_log(plan, CODE),
         environment=plan.environment,
         probe=lambda: probes.accepts(port),
@@ -189,7 +193,7 @@ def _webserver(plan: Plan) -> Program:
     options = ["-h", "127.0.0.1", "-p", str(port), "-w", str(_workspace(plan))]
     return Program(
         "Dagster UI",
-        _python("dagster_webserver", *options),
+        _dagster("dagster-ui", "dagster_webserver", *options),
         log=_log(plan, "Dagster UI"),
         environment=plan.environment,
         probe=lambda: probes.http_answers(port, "/server_info"),
