@@ -1,71 +1,180 @@
-"""Removing a video: objects, temp files, partition, live state and, last, the rows.
+"""Removing a video with all that was made from it, in an order that any call can take up where another was killed.
 
-All of it happens under the video's lock, and the rows are committed last: whatever kills it half-way, the rows are
-still there to find the video by, and the same call again finishes.
+The rows go first and leave a request that says so; it stays until everything else is gone (db/queries/deletion.py).
+All of it happens under the video's lock, so that a new submission of it waits, or is refused.
 """
 
-import shutil
-from contextlib import suppress
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import BoundedSemaphore
 
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from api.activity import refuse_if_active
+from api.cancellation import NothingToCancel, cancel
 from api.problems import PipelineActive
 from api.services import Services
-from db.queries import requests, videos
-from videomoments_dagster.errors import NotFound
+from db.queries import deletion, requests, runs
+from videomoments_dagster.errors import NotFound, ServiceUnavailable
 from videomoments_dagster.identifiers import validate_identifier
+from videomoments_dagster.requests.cancel import CancelFlag
+from videomoments_dagster.requests.lease import CONFIRM_SECONDS, RunLease
 from videomoments_dagster.requests.stream import DeleteMessage
 from videomoments_dagster.storage import names
+from videomoments_dagster.temp_files import TempFiles
+
+CANCEL_SECONDS = 20.0
+"""How long a forced deletion waits for what it cancelled. A run that works ends within 5 s; one in native code that
+does not look up is killed after 20 s, and its deletion is to be asked for again."""
+_LOOK_SECONDS = 0.25
+_SLOT_SECONDS = 30.0
+_slots = BoundedSemaphore(5)  # each deletion holds two of the 20 connections that Services allows
 
 
-def delete_video(services: Services, video: str, *, force: bool) -> None:
-    """Raises NotFound when there is nothing of it, PipelineActive while it is processed.
+@dataclass(frozen=True, slots=True)
+class Removed:
+    objects: int
+    bytes: int
 
-    `force` gives up requests that no run works on, for instance after a crash; a run that works is never overruled.
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one call removed; what an interrupted call had removed before it is not in it. `by_prefix` has the prefixes
+    under which there were objects; temporary files are those of this host."""
+
+    video_id: str
+    rows: dict[str, int]
+    objects: int
+    bytes: int
+    by_prefix: dict[str, Removed]
+    temp_bytes: int
+    redis_keys: int
+    requests: int
+    partition: str = "requested"
+
+
+async def end_pipeline(services: Services, video: str) -> None:
+    """Cancel what is queued or running, and wait up to CANCEL_SECONDS for its end; holds no thread, connection or lock
+    meanwhile. A run that nobody executes any more is then declared lost, so that nobody can."""
+    with suppress(NothingToCancel, NotFound):
+        await run_in_threadpool(cancel, services, validate_identifier(video))
+        end = time.monotonic() + CANCEL_SECONDS
+        while await run_in_threadpool(_is_active, services, video):
+            if time.monotonic() > end:
+                if await run_in_threadpool(_declare_lost, services, video):
+                    await asyncio.sleep(CONFIRM_SECONDS)  # a process that was cut off has ended itself by then
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+def delete_video(services: Services, video: str, *, force: bool) -> Receipt:
+    """Raises NotFound when there is nothing of it, PipelineActive while it is processed, VideoBusy while another call
+    deletes it, StorageError, ServiceUnavailable. After any of these, or a kill, the same call goes on from there.
+
+    `force` (after `end_pipeline`) also deletes a video whose request nobody will end: it has no run, or its run is
+    declared lost. A run that may live is never overruled.
     """
     validate_identifier(video)
-    with services.database.session() as session:
-        requests.lock_video(session, video)
-        _refuse(session, services, video, force)
-        leftovers = _delete_objects(services, video) + _delete_temp(services, video)
-        live = services.status.read(video)
-        rows = videos.delete(session, video)
-        if not (leftovers or live or rows):
+    with _slot(), services.database.session() as held:
+        requests.lock_video(held, video)
+        _refuse(held, services, video, force)
+        if not (deletion.is_known(held, video) or _has_leftovers(services, video)):
             raise NotFound(f"There is no video {video!r}.", hint="`videomoments list` shows the videos there are.")
-        services.status.forget(video)
-        if owner := services.lock.owner(video):
-            services.lock.release(video, owner)
-        services.stream.publish(DeleteMessage(video))
+        with services.database.session() as session:
+            rows = deletion.delete_rows(session, video)
+        by_prefix = {prefix: _delete_objects(services, prefix) for prefix in names.prefixes(video)}
+        temp = TempFiles.of(services.settings).remove_video(video)
+        redis_keys = _delete_keys(services, video)
+        with services.database.session() as session:
+            # The message before the commit: killed in between, the requests are there for the next call to find.
+            ended = deletion.delete_requests(session, video)
+            services.stream.publish(DeleteMessage(video))
+    return Receipt(
+        video_id=video,
+        rows=rows,
+        objects=sum(each.objects for each in by_prefix.values()),
+        bytes=sum(each.bytes for each in by_prefix.values()),
+        by_prefix={prefix: each for prefix, each in by_prefix.items() if each.objects},
+        temp_bytes=temp.size_bytes,
+        redis_keys=redis_keys,
+        requests=ended,
+    )
 
 
 def _refuse(session: Session, services: Services, video: str, force: bool) -> None:
-    owner = services.lock.owner(video)
-    if force and owner is None:
-        return
     try:
         refuse_if_active(session, services, video)
     except PipelineActive as active:
         if not force:
-            raise
-        raise PipelineActive(
-            video,
-            active.request_id,
-            hint="A run holds this video. Wait for its end, or terminate it in the Dagster UI, and delete again.",
-        ) from None
+            hint = "Cancel it first, or delete it with force: that cancels it."
+        elif _is_given_up(session, services, video):
+            return
+        else:
+            hint = "It is being cancelled and has not ended yet: delete it again in a moment."
+        raise PipelineActive(video, active.request_id, hint=hint) from None
+    newest = requests.newest(session, video)
+    if newest and newest.run_id and RunLease(services.redis, newest.run_id).holder():
+        raise PipelineActive(video, newest.request_id, hint="Its run is just ending: delete it again in a moment.")
+    if run := runs.running(session, video):
+        hint = "`videomoments cancel` ends it; if it is gone, `videomoments sweep --fix` records that it ended."
+        raise PipelineActive(video, run, hint=hint)
 
 
-def _delete_objects(services: Services, video: str) -> int:
-    deleted = 0
-    for prefix in names.prefixes(video):
-        for stored in services.store.list(prefix):
-            deleted += services.store.delete(stored.name)
-    return deleted
+def _is_given_up(session: Session, services: Services, video: str) -> bool:
+    """Whether the active request has no run, or one that is declared lost. Of a run that was started in the Dagster UI
+    nobody can tell from here: its retries have other ids."""
+    request = requests.active(session, video)
+    if request is None:
+        return False
+    return request.run_id is None or RunLease(services.redis, request.run_id).verdict() is not None
 
 
-def _delete_temp(services: Services, video: str) -> int:
-    found = list(services.settings.temp_directory.glob(f"*/{video}"))
-    for directory in found:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(directory)
-    return len(found)
+def _is_active(services: Services, video: str) -> bool:
+    try:
+        with services.database.session() as session:
+            refuse_if_active(session, services, video)
+    except PipelineActive:
+        return True
+    return False
+
+
+def _declare_lost(services: Services, video: str) -> bool:
+    with services.database.read() as session:
+        request = requests.active(session, video)
+    if request is None or request.run_id is None:
+        return False
+    return RunLease(services.redis, request.run_id).declare_lost("its video is being deleted")
+
+
+def _has_leftovers(services: Services, video: str) -> bool:
+    """What stays behind where rows were removed by hand, or were lost."""
+    stored = any(next(services.store.list(prefix), None) for prefix in names.prefixes(video))
+    return stored or services.status.read(video) is not None
+
+
+def _delete_objects(services: Services, prefix: str) -> Removed:
+    objects = removed_bytes = 0
+    for stored in services.store.list(prefix):
+        if services.store.delete(stored.name):
+            objects, removed_bytes = objects + 1, removed_bytes + stored.size_bytes
+    return Removed(objects, removed_bytes)
+
+
+def _delete_keys(services: Services, video: str) -> int:
+    owner = services.lock.owner(video)
+    lock = services.lock.release(video, owner) if owner else False
+    return services.status.forget(video) + CancelFlag(services.redis).forget(video) + lock
+
+
+@contextmanager
+def _slot() -> Iterator[None]:
+    if not _slots.acquire(timeout=_SLOT_SECONDS):
+        raise ServiceUnavailable("Too many videos are being deleted at once.", hint="Try again in a moment.")
+    try:
+        yield
+    finally:
+        _slots.release()

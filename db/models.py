@@ -240,6 +240,14 @@ class PipelineRun(Base):
     created_at: Mapped[datetime] = _now()
 
 
+Index(
+    "ix_pipeline_history_without_video",
+    func.split_part(PipelineRun.identifier, text("':'"), text("2")),
+    PipelineRun.started_at,
+    postgresql_where=PipelineRun.video_id.is_(None),
+)
+
+
 class PipelineRequest(Base):
     """What was asked for: the truth about it, while Redis only carries it fast. It exists before its video does.
 

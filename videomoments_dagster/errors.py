@@ -7,6 +7,7 @@ VideoMomentsError
 │   └── InvalidTranscript   422
 ├── NotFound                404
 ├── Conflict                409  true of the request, false of the state it meets
+│   └── VideoBusy           409  somebody else decides about the same video  (retryable)
 ├── SourceError                  the video can't be fetched
 │   ├── AddressRefused           not a public address, or not http(s)
 │   ├── SourceNotFound           the server says 4xx
@@ -109,6 +110,11 @@ class NotFound(VideoMomentsError):
 
 class Conflict(VideoMomentsError):
     code, title, status = "conflict", "Conflicts with the present state", 409
+
+
+class VideoBusy(Conflict):
+    code, title, retryable = "video_busy", "The video is being changed", True
+    hint = "Try again in a moment: it is being deleted, or submitted, just now."
 
 
 class SourceError(VideoMomentsError):

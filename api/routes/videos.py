@@ -3,16 +3,15 @@
 import json
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from api import submission
-from api.deletion import delete_video as delete
+from api import deletion, submission
 from api.parameters import Cursor, IdempotencyKey, Limit, VideoId
 from api.problems import described
 from api.schemas.base import SignedUrl
-from api.schemas.videos import Submitted, SubmitVideo, VideoDetails, VideoPage, video, video_details
+from api.schemas.videos import DeletionReceipt, Submitted, SubmitVideo, VideoDetails, VideoPage, video, video_details
 from api.services import Here
 from api.submission import Submission
 from api.uploads import Upload, receive, upload_directory
@@ -124,14 +123,39 @@ def get_video_thumbnail(video: VideoId, here: Here) -> RedirectResponse:
     return RedirectResponse(here.sign(view.thumbnail_cloud_url), status_code=302)
 
 
-@router.delete("/{video}", summary="Delete a video", status_code=204, responses=described(404, 409))
-def delete_video(
+@router.delete(
+    "/{video}",
+    summary="Delete a video",
+    status_code=204,
+    response_model=None,
+    responses={200: {"model": DeletionReceipt, "description": "What was removed"}, **described(404, 409)},
+)
+async def delete_video(
     video: VideoId,
     here: Here,
-    force: Annotated[bool, Query(description="Give up requests that no run works on any more")] = False,
-) -> None:
-    """Removes rows, stored objects, temp files, live state and the Dagster partition. Repeat it after a failure."""
-    delete(here, video, force=force)
+    force: Annotated[bool, Query(description="Cancel what is queued or running first, and wait for its end")] = False,
+    prefer: Annotated[
+        str | None, Header(description="`return=representation` (RFC 7240): answer with what was removed")
+    ] = None,
+) -> Response:
+    """Removes rows, stored objects, temp files, live state, requests and the Dagster partition. After a failure the
+    same call finishes it. 409 while a request is active; with `force`, while what it cancelled has not ended yet."""
+    if force:
+        await deletion.end_pipeline(here, video)
+    removed = await run_in_threadpool(deletion.delete_video, here, video, force=force)
+    if not _wants_representation(prefer):
+        return Response(status_code=204)
+    receipt = DeletionReceipt.model_validate(removed, from_attributes=True)
+    return Response(
+        receipt.model_dump_json(),
+        media_type="application/json",
+        headers={"Preference-Applied": "return=representation"},
+    )
+
+
+def _wants_representation(prefer: str | None) -> bool:
+    wishes = {wish.partition(";")[0].replace(" ", "").lower() for wish in (prefer or "").split(",")}
+    return "return=representation" in wishes
 
 
 def _stored_url(identifier: str, here: Here) -> str:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import ConfigDict, Field
@@ -109,6 +109,53 @@ class Submitted(Output):
     request_id: str | None
     status_url: str
     already_processed: bool
+
+
+class RemovedObjects(Output):
+    objects: int
+    bytes: int
+
+
+class DeletionReceipt(Output):
+    """What this call removed; what an interrupted one removed before is not in it. `rows` counts by table, `by_prefix`
+    has the prefixes under which there were objects, temporary files are those of the API's host. The partition goes
+    when Dagster's daemon reads the message."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "video_id": "motivation",
+                "rows": {
+                    "thumbnails": 13,
+                    "clips": 12,
+                    "moments": 24,
+                    "transcripts": 1,
+                    "pipeline_history": 2,
+                    "videos": 1,
+                },
+                "objects": 2,
+                "bytes": 73411220,
+                "by_prefix": {
+                    "videos/motivation/": {"objects": 1, "bytes": 52428800},
+                    "audio/motivation/": {"objects": 1, "bytes": 20982420},
+                },
+                "temp_bytes": 0,
+                "redis_keys": 3,
+                "requests": 2,
+                "partition": "requested",
+            }
+        }
+    )
+
+    video_id: str
+    rows: dict[str, int]
+    objects: int
+    bytes: int
+    by_prefix: dict[str, RemovedObjects]
+    temp_bytes: int
+    redis_keys: int
+    requests: int
+    partition: Literal["requested"]
 
 
 def video(view: VideoOverview, services: Services) -> Video:

@@ -1,17 +1,33 @@
 """Locks that last until the transaction ends."""
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db.models import Video
-from videomoments_dagster.errors import NotFound
+from videomoments_dagster.errors import NotFound, VideoBusy
+
+WAIT_SECONDS = 10.0
+"""How long one waits for another's decision about the same video: a deletion holds the lock until it is done."""
+_LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE
 
 
 def lock_identifier(session: Session, video_identifier: str) -> None:
-    """One transaction at a time may decide about requests for this video; it need not have a row yet."""
-    session.execute(
-        select(func.pg_advisory_xact_lock(func.hashtextextended(f"pipeline_requests:{video_identifier}", 0)))
-    )
+    """One transaction at a time may decide about requests for this video; it need not have a row yet. Raises VideoBusy
+    after WAIT_SECONDS."""
+    key = func.hashtextextended(f"pipeline_requests:{video_identifier}", 0)
+    try:
+        session.execute(
+            select(
+                func.set_config("lock_timeout", f"{int(WAIT_SECONDS * 1000)}ms", True),
+                func.pg_advisory_xact_lock(key),
+                func.set_config("lock_timeout", "0", True),
+            )
+        )
+    except OperationalError as error:
+        if getattr(error.orig, "pgcode", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        raise VideoBusy(f"Video {video_identifier!r} is being changed by another request.") from error
 
 
 def lock_rows_of(session: Session, video_id: int) -> None:

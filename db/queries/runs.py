@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -95,14 +95,30 @@ def page(
     session: Session, video_identifier: str, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None
 ) -> Page[RunView]:
     """The runs of one video, newest first; those of a video that was never stored, too."""
-    video_id = session.scalar(select(Video.id).where(Video.identifier == video_identifier))
-    mine = without_video(video_identifier) if video_id is None else (PipelineRun.video_id == video_id,)
-    return _page(session, _views().where(*mine), limit, cursor)
+    return _page(session, _views().where(_mine(session, video_identifier)), limit, cursor)
 
 
 def recent(session: Session, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None) -> Page[RunView]:
     """The runs of all videos, newest first."""
     return _page(session, _views(), limit, cursor)
+
+
+def get(session: Session, video_identifier: str, identifier: str) -> RunView | None:
+    """The run of this video with this identifier."""
+    row = session.execute(
+        _views().where(PipelineRun.identifier == identifier, _mine(session, video_identifier))
+    ).one_or_none()
+    return RunView(*row) if row else None
+
+
+def running(session: Session, video_identifier: str) -> str | None:
+    """The identifier of the video's newest run whose end is not recorded."""
+    return session.scalar(
+        select(PipelineRun.identifier)
+        .where(_mine(session, video_identifier), PipelineRun.status == "running")
+        .order_by(PipelineRun.started_at.desc())
+        .limit(1)
+    )
 
 
 def without_video(video_identifier: str) -> tuple[ColumnElement[bool], ...]:
@@ -111,6 +127,11 @@ def without_video(video_identifier: str) -> tuple[ColumnElement[bool], ...]:
         PipelineRun.video_id.is_(None),
         func.split_part(PipelineRun.identifier, ":", 2) == _video_key(video_identifier),
     )
+
+
+def _mine(session: Session, video_identifier: str) -> ColumnElement[bool]:
+    video_id = session.scalar(select(Video.id).where(Video.identifier == video_identifier))
+    return and_(*without_video(video_identifier)) if video_id is None else PipelineRun.video_id == video_id
 
 
 def _video_key(video_identifier: str) -> str:

@@ -5,11 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, exists, func, or_, select, update
-from sqlalchemy import delete as delete_rows
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db.models import Clip, Moment, PipelineRequest, PipelineRun, Thumbnail, Transcript, Video
+from db.models import Clip, Moment, PipelineRun, Thumbnail, Transcript, Video
 from db.queries import runs
 from db.queries.paging import DEFAULT_LIMIT, Page, fetch
 from videomoments_dagster.errors import NotFound
@@ -132,22 +131,6 @@ def overview(session: Session, identifier: str) -> VideoOverview:
     """One video as lists show it. Raises NotFound."""
     row = session.execute(_overviews().where(Video.identifier == identifier)).one_or_none()
     return VideoOverview(*row) if row else _missing(identifier)
-
-
-def delete(session: Session, identifier: str) -> bool:
-    """Remove every row of the video: the cascade, its requests, its history. True when there was any."""
-    removed = [
-        session.scalars(delete_rows(Video).where(Video.identifier == identifier).returning(Video.id)).all(),
-        session.scalars(
-            delete_rows(PipelineRequest)
-            .where(PipelineRequest.video_identifier == identifier)
-            .returning(PipelineRequest.id)
-        ).all(),
-        session.scalars(
-            delete_rows(PipelineRun).where(*runs.without_video(identifier)).returning(PipelineRun.id)
-        ).all(),
-    ]
-    return any(removed)
 
 
 def _overviews() -> Select[Any]:

@@ -24,9 +24,16 @@ def upgrade() -> None:
         ["started_at", "identifier"],
         postgresql_where=sa.text("status IN ('failed', 'partial')"),
     )
+    op.create_index(
+        "ix_pipeline_history_without_video",
+        "pipeline_history",
+        [sa.text("split_part(identifier, ':', 2)"), "started_at"],
+        postgresql_where=sa.text("video_id IS NULL"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_pipeline_history_without_video", "pipeline_history")
     op.drop_index("ix_pipeline_history_failed", "pipeline_history")
     op.drop_index("ix_pipeline_history_started_at", "pipeline_history")
     op.drop_index("ix_pipeline_requests_queued", "pipeline_requests")

@@ -1,18 +1,12 @@
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
-from redis import Redis
 
 from api.services import Services
-from db.queries import requests as request_queries
-from db.queries import videos as video_queries
 from tests import factories
-from tests.api.conftest import QueryCounter, assert_problem, messages, store_video
-from videomoments_dagster.requests.stages import Stage
-from videomoments_dagster.requests.stream import STREAM
+from tests.api.conftest import QueryCounter, assert_problem, store_video
 from videomoments_dagster.storage import names
 
 FIELDS = {
@@ -185,82 +179,6 @@ def test_an_unknown_moment_is_a_404_and_an_impossible_one_a_422(client: TestClie
     for what in ("url", "stream"):
         assert_problem(client.get(f"/api/clips/0123456789abcdef/{what}"), 404, "not_found")
         assert_problem(client.get(f"/api/clips/nothex/{what}"), 422, "invalid_input")
-
-
-class TestDeleting:
-    def test_everything_of_a_video_goes_and_nothing_of_another(
-        self, client: TestClient, services: Services, redis: "Redis", home: Path, talk: str
-    ) -> None:
-        for prefix in names.prefixes(talk):
-            services.store.put_bytes(f"{prefix}extra", b"x", "text/plain")
-        services.status.begin(talk, request_id=None, pipeline_type="full", stages=Stage)
-        (home / "temp" / "video" / talk).mkdir(parents=True)
-        (home / "temp" / "video" / "talk2").mkdir()
-        with services.database.session() as session:
-            store_video(services, session, "talk2")
-            factories.request(session, talk, state="finished")
-        assert client.delete(f"/api/videos/{talk}").status_code == 204
-        assert [each.name for each in services.store.list("")] == ["videos/talk2/talk2.mp4"]
-        assert [path.name for path in (home / "temp" / "video").iterdir()] == ["talk2"]
-        assert [each["id"] for each in client.get("/api/videos").json()["items"]] == ["talk2"]
-        assert redis.keys("pipeline:talk:*") == []
-        (fields,) = messages(redis)
-        assert fields == {"kind": "delete", "video_id": talk}
-        assert_problem(client.delete(f"/api/videos/{talk}"), 404, "not_found")
-
-    @pytest.mark.parametrize("at", ["objects", "stream", "rows"])
-    def test_a_deletion_that_died_half_way_is_finished_by_the_next(
-        self,
-        client: TestClient,
-        services: Services,
-        redis: "Redis",
-        monkeypatch: pytest.MonkeyPatch,
-        talk: str,
-        at: str,
-    ) -> None:
-        def die(*_args: object, **_more: object) -> None:
-            raise RuntimeError("killed")
-
-        owner, method = {
-            "objects": (type(services.store), "delete"),
-            "stream": (type(services.stream), "publish"),
-            "rows": (video_queries, "delete"),
-        }[at]
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, method, die)
-            assert_problem(client.delete(f"/api/videos/{talk}"), 500, "internal_error")
-        assert client.get(f"/api/videos/{talk}").status_code == 200, "the rows go last"
-        assert client.delete(f"/api/videos/{talk}").status_code == 204
-        assert list(services.store.list("")) == []
-        assert redis.xlen(STREAM) == 1
-
-    def test_leftovers_without_rows_are_removed_too(self, client: TestClient, services: Services) -> None:
-        services.store.put_bytes(names.audio("ghost"), b"x", "audio/wav")
-        assert client.delete("/api/videos/ghost").status_code == 204
-        assert_problem(client.delete("/api/videos/ghost"), 404, "not_found")
-
-    def test_an_active_video_is_not_deleted_even_by_force_while_a_run_holds_it(
-        self, client: TestClient, services: Services
-    ) -> None:
-        request = client.post("/api/videos", json={"url": "https://example.org/a.mp4"}).json()
-        for query in ("", "?force=true"):
-            problem = assert_problem(client.delete(f"/api/videos/a{query}"), 409, "pipeline_active")
-            assert problem["request_id"] == request["request_id"]
-        with services.database.session() as session:
-            assert request_queries.active(session, "a")
-
-    def test_force_gives_up_a_request_that_nobody_works_on(
-        self, client: TestClient, services: Services, talk: str
-    ) -> None:
-        with services.database.session() as session:
-            factories.request(session, talk, state="launched")
-        assert_problem(client.delete(f"/api/videos/{talk}"), 409, "pipeline_active")
-        assert client.delete(f"/api/videos/{talk}?force=true").status_code == 204
-
-    def test_an_identifier_that_could_leave_the_temp_folder_is_refused(self, client: TestClient) -> None:
-        assert_problem(client.delete("/api/videos/.."), 404, "not_found")  # the path is "/api/" then
-        assert_problem(client.delete("/api/videos/%2e%2e%2fx"), 404, "not_found")
-        assert_problem(client.delete("/api/videos/*"), 422, "invalid_identifier")
 
 
 def test_many_requests_at_once_do_not_starve_the_pool(client: TestClient, services: Services, talk: str) -> None:

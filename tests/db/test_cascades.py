@@ -4,7 +4,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.models import Base, GenerationConfig, Moment, PipelineRun, Prompt, Video
-from db.queries import configs, transcripts, videos
+from db.queries import configs, deletion, transcripts
 from tests import factories as make
 
 
@@ -21,6 +21,14 @@ def whole_video(session: Session, identifier: str, config: GenerationConfig | No
     make.run(session, video, generation_config_id=config_id)
     make.request(session, identifier)
     return video
+
+
+def delete(session: Session, identifier: str) -> bool:
+    """Whether there was anything."""
+    known = deletion.is_known(session, identifier)
+    deletion.delete_rows(session, identifier)
+    deletion.delete_requests(session, identifier)
+    return known
 
 
 def counts(session: Session) -> dict[str, int]:
@@ -43,7 +51,7 @@ def test_a_shared_configuration_survives_the_deletion_of_one_video(session: Sess
         make.refined(session, root, generation_config_id=of_first.id)
     run = make.run(session, second, generation_config_id=of_first.id)
 
-    assert videos.delete(session, "first")
+    assert delete(session, "first")
 
     session.expire_all()
     shared = session.scalars(select(GenerationConfig)).one()
@@ -80,9 +88,9 @@ def test_deleting_a_video_takes_everything_of_it_and_nothing_else(session: Sessi
     with_one = counts(session)
     assert all(with_one[name] > before[name] for name in set(before) - {"prompts", "generation_configs"})
     whole_video(session, "second", config)
-    assert videos.delete(session, "second")
+    assert delete(session, "second")
     assert counts(session) == with_one
-    assert videos.delete(session, "first")
+    assert delete(session, "first")
     assert counts(session) == before
 
 
@@ -91,15 +99,15 @@ def test_deleting_a_video_that_was_never_stored_takes_its_requests_and_failed_ru
     make.request(session, "never-stored", state="finished")
     make.run(session, None, status="failed")
     make.run(session, None, identifier="pipeline:never-stored-2:1", status="failed")
-    assert videos.delete(session, "never-stored")
+    assert delete(session, "never-stored")
     assert session.scalars(select(PipelineRun.identifier)).all() == ["pipeline:never-stored-2:1"]
     assert counts(session)["pipeline_requests"] == before["pipeline_requests"]
 
 
 def test_deleting_twice_says_so(session: Session) -> None:
     whole_video(session, "once")
-    assert videos.delete(session, "once")
-    assert not videos.delete(session, "once")
+    assert delete(session, "once")
+    assert not delete(session, "once")
 
 
 def test_deleting_a_prompt_takes_its_configurations_and_their_moments(session: Session) -> None:

@@ -23,6 +23,9 @@ INDEXES = {
     ),
     "ix_pipeline_history_started_at": "btree (started_at, identifier)",
     "ix_pipeline_history_video_id_started_at": "btree (video_id, started_at DESC)",
+    "ix_pipeline_history_without_video": (
+        "btree (split_part((identifier)::text, ':'::text, 2), started_at) WHERE (video_id IS NULL)"
+    ),
     "ix_pipeline_requests_active": (
         "btree (updated_at) WHERE ((state)::text = ANY "
         "((ARRAY['queued'::character varying, 'launched'::character varying])::text[]))"
@@ -92,7 +95,7 @@ SEARCH = text(
         ("ix_moments_video_id_start_time", lambda s: moments.of_video(s, 1)),
         ("uq_clips_moment_id", lambda s: moments.view(s, "0000000000000001")),
         ("ix_pipeline_history_video_id_started_at", lambda s: runs.page(s, "a", limit=1)),
-        ("ix_pipeline_history_video_id_started_at", lambda s: runs.page(s, "never-stored", limit=1)),
+        ("ix_pipeline_history_without_video", lambda s: runs.page(s, "never-stored", limit=1)),
         ("ix_pipeline_requests_video_identifier_requested_at", lambda s: requests.newest(s, "a")),
         ("ix_pipeline_requests_video_identifier_requested_at", lambda s: requests.active(s, "a")),
         ("ix_pipeline_requests_active", lambda s: requests.active_before(s, datetime.now(UTC), 50)),

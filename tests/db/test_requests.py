@@ -9,9 +9,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.models import PipelineRequest
-from db.queries import requests
+from db.queries import locks, requests
 from db.session import Database
 from tests import factories as make
+from videomoments_dagster.errors import VideoBusy
 
 
 def create(session: Session, request_id: str = "r1", **values: Any) -> PipelineRequest:
@@ -141,13 +142,15 @@ def test_of_posts_that_race_for_a_video_one_gets_through(database: Database) -> 
     assert accepted.count(True) == 1
 
 
-def test_posts_for_different_videos_do_not_wait_for_each_other(database: Database) -> None:
+def test_posts_for_different_videos_do_not_wait_for_each_other_and_for_the_same_not_for_ever(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with database.session() as one:
         requests.lock_video(one, "first")
         with database.session() as two:
-            two.connection().exec_driver_sql("SET LOCAL lock_timeout = '50ms'")
             requests.lock_video(two, "second")
-            with pytest.raises(Exception, match="lock timeout"):
+            monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
+            with pytest.raises(VideoBusy, match="'first' is being changed"):
                 requests.lock_video(two, "first")
             two.rollback()
 

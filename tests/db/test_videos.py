@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from db.queries import runs, videos
+from db.queries import deletion, runs, videos
 from tests import factories as make
 from tests.db.conftest import QueryCounter
 from videomoments_dagster.errors import InvalidInput, NotFound
@@ -173,5 +173,5 @@ def test_deleting_takes_the_history_of_a_long_identifier_too(session: Session) -
         status="failed",
         started_at=make.minutes_later(0),
     )
-    assert videos.delete(session, identifier)
+    assert deletion.delete_rows(session, identifier)["pipeline_history"] == 1
     assert runs.page(session, identifier).items == []

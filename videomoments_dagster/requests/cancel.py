@@ -49,6 +49,7 @@ class CancelFlag:
             more: Any = self._redis.lpop(_WAKE, 100)
         return list(dict.fromkeys([first[1], *(more or [])]))
 
-    def forget(self, video: str) -> None:
+    def forget(self, video: str) -> bool:
+        """False when there is none."""
         with reaching(self._redis):
-            self._redis.delete(key(video))
+            return bool(self._redis.delete(key(video)))

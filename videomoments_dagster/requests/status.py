@@ -1,4 +1,5 @@
-"""Live status of a video in the Redis hash `pipeline:{video}:active`: for people who wait, never the truth.
+"""Live status of a video in the Redis hash `pipeline:{video}:active`: for people who wait, never the truth. When a run
+has ended, a copy is kept for a day as `pipeline:{video}:{epoch_ms}`, named by when the run started.
 
 Fields: status, request_id, run_id, pipeline_type, queued_at, started_at, completed_at, error, reason, and for each
 stage `{STAGE}_status, _started_at, _completed_at, _progress, _error`. Times are ISO 8601 UTC, progress 0..1, errors
@@ -6,14 +7,14 @@ the JSON of `VideoMomentsError.as_dict`.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import redis
 
-from videomoments_dagster.redis_connection import reaching
+from videomoments_dagster.redis_connection import keys_like, reaching
 from videomoments_dagster.requests.stages import Stage
 
 KEPT_SECONDS = 24 * 3600
@@ -35,7 +36,8 @@ class StageStatus:
 class PipelineStatus:
     """`status` is one of queued, running, completed, failed, partial, cancelled.
 
-    `reason` says why a completed run has no moments.
+    `reason` says why a completed run has no moments; `queue_position` counts from 1 while it is queued, where it was
+    asked for.
     """
 
     video_id: str
@@ -49,10 +51,15 @@ class PipelineStatus:
     error: dict[str, Any] | None
     reason: str | None
     stages: tuple[StageStatus, ...]
+    queue_position: int | None = None
 
 
 def _key(video: str) -> str:
     return f"pipeline:{video}:active"
+
+
+def _run_key(video: str, started_at: datetime) -> str:
+    return f"pipeline:{video}:{int(started_at.timestamp() * 1000)}"
 
 
 def _now() -> str:
@@ -142,14 +149,39 @@ class LiveStatus:
             batch.expire(_key(video), KEPT_SECONDS)
             batch.execute()
 
-    def forget(self, video: str) -> None:
+    def keep_run(
+        self, video: str, started_at: datetime, run_id: str, status: str, error: dict[str, Any] | None = None
+    ) -> None:
+        """Keep what the hash tells as the details of the run that began at `started_at` and ended as `status`."""
+        key = _run_key(video, started_at)
+        fields: dict[Any, Any] = {"status": status, "run_id": run_id}
+        if error:
+            fields["error"] = json.dumps(error)
+        with reaching(self._redis), self._redis.pipeline() as batch:
+            batch.copy(_key(video), key, replace=True)
+            batch.hset(key, mapping=fields)
+            batch.hsetnx(key, "completed_at", _now())
+            batch.expire(key, KEPT_SECONDS)
+            batch.execute()
+
+    def forget(self, video: str) -> int:
+        """Remove the status and the details of runs; returns how many keys there were."""
         with reaching(self._redis):
-            self._redis.delete(_key(video))
+            found = self._redis.scan_iter(match=f"pipeline:{video}:*", count=1000)
+            keys = [key for key in found if key.rpartition(":")[2].isdecimal()]
+            return int(self._redis.delete(_key(video), *keys))  # pyright: ignore[reportArgumentType]
 
     def read(self, video: str) -> PipelineStatus | None:
         """None when nothing is known, e.g. a day after the run ended."""
+        return self._read(video, _key(video))
+
+    def read_run(self, video: str, started_at: datetime) -> PipelineStatus | None:
+        """The details of the run that began then; None a day after its end."""
+        return self._read(video, _run_key(video, started_at))
+
+    def _read(self, video: str, key: str) -> PipelineStatus | None:
         with reaching(self._redis):
-            fields: Any = self._redis.hgetall(_key(video))
+            fields: Any = self._redis.hgetall(key)
         if "status" not in fields:
             return None
         return PipelineStatus(
@@ -165,6 +197,13 @@ class LiveStatus:
             reason=fields.get("reason"),
             stages=tuple(_stage(stage, fields) for stage in Stage),
         )
+
+    def unfinished(self) -> Iterator[PipelineStatus]:
+        """Every video's that says queued or running, in no order; one may come twice."""
+        for video in keys_like(self._redis, *_key("*").split("*")):
+            known = self.read(video)
+            if known and known.status in {"queued", "running"}:
+                yield known
 
     def _set(self, video: str, fields: dict[Any, Any]) -> None:
         with reaching(self._redis):
