@@ -33,7 +33,7 @@ def process(video: str, url: str, work: Path) -> int:
     settings = get_settings()
     database, store = Database(settings.database_url), open_store(settings)
     try:
-        path = fetch(url, work / "source").path
+        path = fetch(url, work).path
         info = probe(path)
         stored = store.put_file(names.video(video, info.extension), path, "video/mp4")
         with database.session() as session:

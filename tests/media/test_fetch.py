@@ -36,8 +36,7 @@ def web() -> Iterator[Web]:
 
 
 def _fetch(url: str, directory: Path, **settings: Any) -> FetchedFile:
-    target = directory / "out" / "video.mp4"
-    return fetch(url, target, settings=_settings(**settings), retry_pause_seconds=0.0)
+    return fetch(url, directory / "out", settings=_settings(**settings), retry_pause_seconds=0.0)
 
 
 def _settings(**fields: Any) -> Settings:
@@ -68,11 +67,11 @@ def _send(request: BaseHTTPRequestHandler, body: bytes, *, promised: int | None 
 def test_a_file_arrives_whole_with_its_sums(web: Web, tmp_path: Path) -> None:
     web.answers["/a%20talk.mp4"] = lambda request: _send(request, CONTENT)
     progress: list[float] = []
-    target = tmp_path / "deep" / "video.mp4"
-    got = fetch(f"{web.url}/a%20talk.mp4?token=1", target, settings=_settings(), on_progress=progress.append)
-    assert target.read_bytes() == CONTENT
+    directory = tmp_path / "deep" / "er"
+    got = fetch(f"{web.url}/a%20talk.mp4?token=1", directory, settings=_settings(), on_progress=progress.append)
+    assert got.path.read_bytes() == CONTENT
     assert got == FetchedFile(
-        path=target,
+        path=directory / "source",
         size_bytes=len(CONTENT),
         md5_base64=base64.b64encode(hashlib.md5(CONTENT, usedforsecurity=False).digest()).decode(),
         content_type="video/mp4",
@@ -81,7 +80,7 @@ def test_a_file_arrives_whole_with_its_sums(web: Web, tmp_path: Path) -> None:
     )
     assert progress == sorted(progress)
     assert progress[-1] == 1.0
-    assert [path.name for path in target.parent.iterdir()] == ["video.mp4"]
+    assert [path.name for path in directory.iterdir()] == ["source"]
 
 
 @pytest.mark.parametrize(

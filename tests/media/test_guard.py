@@ -231,7 +231,7 @@ def test_a_certificate_nobody_vouches_for_is_refused_and_not_tried_again(
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     settings = get_settings().model_copy(update={"allow_private_urls": True})
     with pytest.raises(SourceError, match="certificate") as caught:
-        fetch(f"https://video.example:{tls_server[0]}/a.mp4", tmp_path / "a.mp4", settings=settings)
+        fetch(f"https://video.example:{tls_server[0]}/a.mp4", tmp_path, settings=settings)
     assert not caught.value.retryable
     assert asked == ["video.example"]
     assert not (tmp_path / "a.mp4").exists()

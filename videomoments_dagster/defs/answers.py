@@ -5,7 +5,6 @@ from typing import Any
 import dagster as dg
 
 from videomoments_dagster.defs import metadata
-from videomoments_dagster.defs.inputs import temp_directory
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.models.catalog import Used
 from videomoments_dagster.models.protocols import Sampling
@@ -23,7 +22,7 @@ def keep(platform: PlatformResource, video: str, archive: Archive, *, alone: boo
     it is about one moment, and what is kept of the others stays."""
     name, store = names.answers(video, archive.asset), platform.store
     if alone and store.stat(name):
-        with temp_directory(platform, "answers", video) as directory, store.local_copy(name, directory) as path:
+        with platform.temp.directory("answers", video) as directory, store.local_copy(name, directory) as path:
             archive = with_earlier(archive, Archive.decode(path.read_bytes()))
     store.put_bytes(name, archive.encode(), "application/gzip")
 

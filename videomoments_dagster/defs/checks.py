@@ -27,7 +27,6 @@ from videomoments_dagster.defs.inputs import (
     request_config,
     require_transcript,
     require_video,
-    temp_directory,
 )
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
@@ -57,7 +56,7 @@ def video_playable(context: dg.AssetCheckExecutionContext, platform: PlatformRes
         row = require_video(session, key)
     try:
         with (
-            temp_directory(platform, "checks", key) as directory,
+            platform.temp.directory("checks", key) as directory,
             store.local_copy(store.name_of(row.cloud_url), directory) as path,
         ):
             info = probe(path)
@@ -78,7 +77,7 @@ def audio_matches_video(context: dg.AssetCheckExecutionContext, platform: Platfo
         row = require_video(session, key)
     try:
         with (
-            temp_directory(platform, "checks", key) as directory,
+            platform.temp.directory("checks", key) as directory,
             platform.store.local_copy(names.audio(key), directory) as path,
             wave.open(str(path)) as sound,
         ):
@@ -156,7 +155,7 @@ def clips_match_rows(context: dg.AssetCheckExecutionContext, platform: PlatformR
     if cuts_clips(platform, config):
         faults += [f"{moment.title!r} has no clip." for moment in roots if not moment.clip]
     frame_seconds = 1 / row.frame_rate if row.frame_rate else 0.1
-    with temp_directory(platform, "checks", key) as directory:
+    with platform.temp.directory("checks", key) as directory:
         for clip in stored:
             wanted = clip.end_time - clip.start_time
             try:
@@ -213,7 +212,7 @@ def thumbnails_decode(context: dg.AssetCheckExecutionContext, platform: Platform
     with platform.database.read() as session:
         row = require_video(session, key)
         stored = thumbnail_queries.of_video(session, row.id)
-    with temp_directory(platform, "checks", key) as directory, ExitStack() as files:
+    with platform.temp.directory("checks", key) as directory, ExitStack() as files:
         paths = []
         for thumbnail in stored:
             try:

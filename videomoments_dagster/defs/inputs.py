@@ -1,12 +1,5 @@
 """What an asset reads before it works: its video, its configuration. All of it derivable from the partition key."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from os import getpid, kill
-from pathlib import Path
-from shutil import rmtree
-from socket import gethostname
-from tempfile import mkdtemp
 from typing import Any
 
 import dagster as dg
@@ -18,7 +11,7 @@ from db.queries import requests as request_queries
 from db.queries import transcripts as transcript_queries
 from db.queries import videos as video_queries
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.errors import NO_SPACE, DiskFull, InvalidConfig, NotFound, StageInputMissing
+from videomoments_dagster.errors import InvalidConfig, NotFound, StageInputMissing
 from videomoments_dagster.moments.moment import FindOptions
 from videomoments_dagster.moments.transcript import to_ms
 from videomoments_dagster.requests.config import PipelineConfig
@@ -74,54 +67,3 @@ def require_transcript(session: Session, video: Video) -> Transcript:
             f"Video {video.identifier!r} has no transcript yet.", hint="Materialize its `transcript` asset first."
         )
     return row
-
-
-@contextmanager
-def temp_directory(platform: PlatformResource, purpose: str, video: str) -> Iterator[Path]:
-    """`temp/{purpose}/{video}/<host>-<pid>-<random>/`, removed afterwards, with what killed processes left beside it.
-    Raises DiskFull."""
-    parent = platform.settings.temp_directory / purpose / video
-    try:
-        directory = _make_in(parent)
-    except OSError as error:
-        if error.errno not in NO_SPACE:
-            raise
-        raise DiskFull(f"No space for temporary files in {parent}.") from error
-    sweep_leftovers(parent.iterdir())
-    try:
-        yield directory
-    finally:
-        rmtree(directory, ignore_errors=True)
-        with suppress(OSError):  # not empty: somebody else works there
-            parent.rmdir()
-            parent.parent.rmdir()
-
-
-def sweep_leftovers(directories: Iterable[Path]) -> None:
-    """Remove those of `directories` that a process of this machine made which is not there any more."""
-    for directory in directories:
-        host, _, pid = directory.name.rpartition("-")[0].rpartition("-")
-        if host == gethostname() and pid.isdecimal() and not _is_there(int(pid)):
-            rmtree(directory, ignore_errors=True)
-
-
-def _make_in(parent: Path) -> Path:
-    while True:
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            return Path(mkdtemp(dir=parent, prefix=f"{gethostname()}-{getpid()}-"))
-        except FileNotFoundError:  # whoever worked there last removed the parent in between
-            continue
-        except FileExistsError:  # or removed it between mkdir's failure and its look at what is there
-            if parent.is_file() or parent.parent.is_file():
-                raise
-
-
-def _is_there(pid: int) -> bool:
-    try:
-        kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

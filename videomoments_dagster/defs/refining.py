@@ -12,7 +12,7 @@ from db.models import Video
 from db.queries import configs as config_queries
 from db.queries import moments as moment_queries
 from db.queries.moments import MomentView, NewRefined
-from videomoments_dagster.defs.inputs import find_options, temp_directory
+from videomoments_dagster.defs.inputs import find_options
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.errors import ModelError, StageInputMissing
 from videomoments_dagster.identifiers import moment_identifier
@@ -116,13 +116,13 @@ class Refining:
         @contextmanager
         def file():
             with (
-                temp_directory(self.platform, "refined_moments", video) as directory,
+                self.platform.temp.directory("refined_moments", video) as directory,
                 store.local_copy(name, directory) as path,
             ):
                 yield path
 
         def frames(times_ms: Sequence[int]) -> list[bytes]:
-            with temp_directory(self.platform, "frames", video) as directory, file() as path:
+            with self.platform.temp.directory("frames", video) as directory, file() as path:
                 return _stills(path, [(at_ms - clip.start_ms) / 1000 for at_ms in times_ms], directory)
 
         return ClipSource(clip, lambda: store.signed_url(name), file, frames)
@@ -144,7 +144,7 @@ def silences_of(platform: PlatformResource, video: str) -> list[Span]:
     from videomoments_dagster.media.silences import find_silences  # numpy: not for every process that loads us
 
     with (
-        temp_directory(platform, "refined_moments", video) as directory,
+        platform.temp.directory("refined_moments", video) as directory,
         platform.store.local_copy(names.audio(video), directory) as path,
     ):
         return [Span(start, end) for start, end in find_silences(path)]

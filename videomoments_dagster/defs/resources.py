@@ -7,12 +7,14 @@ import dagster as dg
 import redis
 
 from db.session import Database
+from videomoments_dagster.defs.observing import counting
 from videomoments_dagster.models.catalog import Models
 from videomoments_dagster.models.registry import ModelRegistry
 from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.settings import Settings, get_settings
 from videomoments_dagster.storage.base import ObjectStore
 from videomoments_dagster.storage.factory import open_store, publish
+from videomoments_dagster.temp_files import TempFiles
 
 
 @cache
@@ -42,7 +44,9 @@ def _store(*_where: str | Path | None) -> ObjectStore:
 @cache
 def _models(redis_url: str, store: ObjectStore) -> Models:
     settings = get_settings()
-    return Models(ModelRegistry(_redis(redis_url), settings), settings, publish=partial(publish, store))
+    client = _redis(redis_url)
+    registry = ModelRegistry(client, settings)
+    return Models(registry, settings, publish=partial(publish, store), observe=counting(client))
 
 
 class PlatformResource(dg.ConfigurableResource):
@@ -69,3 +73,7 @@ class PlatformResource(dg.ConfigurableResource):
     def store(self) -> ObjectStore:
         settings = self.settings
         return _store(settings.home, settings.gcs_bucket_name, settings.public_url)
+
+    @property
+    def temp(self) -> TempFiles:
+        return TempFiles.of(self.settings)

@@ -8,17 +8,17 @@ import sys
 
 import dagster as dg
 
-from videomoments_dagster.defs.inputs import sweep_leftovers
 from videomoments_dagster.defs.policies import pool_limits
 from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.settings import get_settings
+from videomoments_dagster.temp_files import TempFiles
 
 
 def main() -> None:
     with dg.DagsterInstance.get() as instance:
         for pool, limit in pool_limits(get_settings()).items():
             instance.event_log_storage.set_concurrency_slots(pool, limit)
-    sweep_leftovers(get_settings().temp_directory.glob("*/*/*"))
+    TempFiles.of(get_settings()).clean()
 
 
 if __name__ == "__main__":

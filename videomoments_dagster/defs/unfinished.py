@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from videomoments_dagster.defs.inputs import temp_directory
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.models.protocols import SpeechRecognizer, Transcription
@@ -35,7 +34,7 @@ class UnfinishedAnswers:
             return None
         try:
             with (
-                temp_directory(self._platform, "answers", self._video) as directory,
+                self._platform.temp.directory("answers", self._video) as directory,
                 self._store.local_copy(name, directory) as path,
             ):
                 kept = json.loads(path.read_bytes())

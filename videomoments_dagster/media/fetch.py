@@ -1,24 +1,22 @@
-"""Fetches a video over http(s) into a file: guarded addresses, streamed, resumed, and never half there at the end."""
+"""Fetches a video over http(s) into a file: guarded addresses, streamed, and gone on with where it stopped."""
 
 import base64
 import errno
-import hashlib
 import re
 import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from email.message import Message
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError
 
 from videomoments_dagster.errors import (
+    NO_SPACE,
     AddressRefused,
     DiskFull,
     NotAVideo,
@@ -30,6 +28,7 @@ from videomoments_dagster.errors import (
     VideoMomentsError,
 )
 from videomoments_dagster.media.guard import GuardedSession, validate_url
+from videomoments_dagster.media.partial import Partial, media_type
 from videomoments_dagster.processes import Progress
 from videomoments_dagster.settings import Settings, get_settings
 
@@ -42,7 +41,7 @@ _SLOWEST_BYTES_A_SECOND = 1024  # over one whole timeout; a server that drips le
 _PAGES = {"text/html", "application/xhtml+xml"}
 _PLAYLISTS = {"application/vnd.apple.mpegurl", "application/x-mpegurl", "audio/mpegurl", "application/dash+xml"}
 _RANGE_START, _RANGE_TOTAL = re.compile(r"bytes (\d+)-"), re.compile(r"/(\d+)$")
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL = NO_SPACE | {errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -57,73 +56,49 @@ class FetchedFile:
     file_name: str
 
 
-@dataclass
-class _Download:
-    """What has arrived so far, over all tries."""
-
-    file: IO[bytes]
-    size_bytes: int = 0
-    expected_bytes: int | None = None
-    validator: str | None = None  # strong ETag or Last-Modified: without one a resumed part may be of another file
-    digest: "hashlib._Hash" = field(default_factory=lambda: hashlib.md5(usedforsecurity=False))
-
-    def restart(self) -> None:
-        self.file.seek(0)
-        self.file.truncate()
-        self.size_bytes, self.expected_bytes, self.validator = 0, None, None
-        self.digest = hashlib.md5(usedforsecurity=False)
-
-    def write(self, block: bytes) -> None:
-        self.file.write(block)
-        self.digest.update(block)
-        self.size_bytes += len(block)
-
-
 def fetch(
     url: str,
-    destination: Path,
+    directory: Path,
     *,
     settings: Settings | None = None,
     on_progress: Progress | None = None,
     retry_pause_seconds: float = 1.0,
 ) -> FetchedFile:
-    """Fetch `url` to `destination`, which appears only when it is whole. Tries three times, resuming where it can.
+    """Fetch `url` into `directory`. Tries three times, each going on where the one before stopped, if it can; so does
+    the first, where an earlier call left something. A whole file is not fetched again when the server confirms it.
 
     Raises AddressRefused, SourceNotFound, SourceUnavailable, SourceIncomplete, SourceTooLarge, NotAVideo (a page or a
-    playlist answered), or DiskFull. `retry_pause_seconds` doubles with each try.
+    playlist answered), or DiskFull; then `directory` has only what can be gone on with. `retry_pause_seconds` doubles
+    with each try.
     """
     settings = settings or get_settings()
     validate_url(url, allow_private=settings.allow_private_urls)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = destination.with_name(f".{destination.name}.part")
-    try:
-        with _disk_full(destination), temporary.open("w+b") as file:
-            download = _Download(file)
-            answer = _download(url, download, settings, on_progress, retry_pause_seconds)
-        temporary.replace(destination)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _disk_full(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with Partial.opened(directory, url) as part:
+            final_url = _download(url, part, settings, on_progress, retry_pause_seconds)
     return FetchedFile(
-        path=destination,
-        size_bytes=download.size_bytes,
-        md5_base64=base64.b64encode(download.digest.digest()).decode(),
-        content_type=_media_type(answer),
-        final_url=answer.url,
-        file_name=_file_name(answer),
+        path=part.path,
+        size_bytes=part.size_bytes,
+        md5_base64=base64.b64encode(part.md5.digest()).decode(),
+        content_type=part.source.content_type,
+        final_url=final_url,
+        file_name=part.source.file_name,
     )
 
 
-def _download(
-    url: str, download: _Download, settings: Settings, on_progress: Progress | None, pause_seconds: float
-) -> requests.Response:
-    """Try until the body is whole; what has arrived is kept between tries."""
+def _download(url: str, part: Partial, settings: Settings, on_progress: Progress | None, pause_seconds: float) -> str:
+    """Try until the body is whole; what has arrived is kept between tries. Returns the URL that answered."""
     for tries_left in reversed(range(_TRIES)):
         try:
             with GuardedSession(allow_private=settings.allow_private_urls) as session, _named_failures(url):
-                with _open(session, url, download, settings) as response:
-                    _check_answer(response, download, settings)
-                    _receive(response, download, settings, session, on_progress)
-                return response
+                with _open(session, url, part, settings) as response:
+                    if not _is_unchanged(response, part):
+                        _check_answer(response, part, settings)
+                        _receive(response, part, settings, session, on_progress)
+                    elif on_progress:
+                        on_progress(1.0)
+                return response.url
         except VideoMomentsError as error:
             if not error.retryable or isinstance(error, DiskFull) or not tries_left:
                 raise
@@ -132,10 +107,9 @@ def _download(
     raise AssertionError  # the last try returns or raises
 
 
-def _open(session: GuardedSession, url: str, download: _Download, settings: Settings) -> requests.Response:
+def _open(session: GuardedSession, url: str, part: Partial, settings: Settings) -> requests.Response:
     headers = {"Accept": "video/*,audio/*;q=0.8,*/*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "VideoMoments"}
-    if download.size_bytes and download.validator:
-        headers |= {"Range": f"bytes={download.size_bytes}-", "If-Range": download.validator}
+    headers |= part.headers()
     for _ in range(_MOST_REDIRECTS + 1):
         validate_url(url, allow_private=settings.allow_private_urls)
         with _deadline(session, 2 * settings.fetch_timeout_seconds):  # headers may be dripped too
@@ -150,44 +124,58 @@ def _open(session: GuardedSession, url: str, download: _Download, settings: Sett
     raise SourceUnavailable(f"The server redirects more than {_MOST_REDIRECTS} times.")
 
 
-def _check_answer(response: requests.Response, download: _Download, settings: Settings) -> None:
+def _is_unchanged(response: requests.Response, part: Partial) -> bool:
+    """Whether the whole file is here. Some servers do not know conditions, and begin to send what we have."""
+    if not part.is_whole:
+        return False
+    is_same = part.is_same(response.headers) and response.headers.get("Content-Length") == str(part.size_bytes)
+    return response.status_code == 304 or (response.status_code == 200 and is_same)
+
+
+def _check_answer(response: requests.Response, part: Partial, settings: Settings) -> None:
     status, host = response.status_code, urlsplit(response.url).hostname
-    if status == 416 and download.size_bytes:
-        download.restart()
+    if status == 416 and part.size_bytes:
+        part.restart()
         raise SourceIncomplete(f"{host} can't resume the download; it starts again.")
     if status in _TRY_LATER or status >= 500:
         raise SourceUnavailable(f"{host} answers {status} {response.reason or ''}".strip() + ".")
     if status not in {200, 206}:
         raise SourceNotFound(f"{host} answers {status} {response.reason or ''}".strip() + ".")
-    kind = _media_type(response)
+    kind = media_type(response)
     if kind in _PAGES:
         raise NotAVideo(f"{host} answers with a web page, not with a video.")
     if kind in _PLAYLISTS:
         raise NotAVideo(f"{host} answers with a playlist, not with a video.")
     if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
         raise SourceUnavailable(f"{host} sends the video compressed, although it was asked not to.")
-    if status == 200 or not _continues(response, download):
-        if status == 206 and download.size_bytes:
-            download.restart()
-            raise SourceIncomplete(f"{host} resumed at another place; it starts again.")
-        download.restart()
-    length, total = response.headers.get("Content-Length", ""), _RANGE_TOTAL.search(_range_of(response))
-    if status == 206 and total is not None:
-        download.expected_bytes = int(total[1])
-    elif length.isdigit():
-        download.expected_bytes = download.size_bytes + int(length)
-    etag = response.headers.get("ETag", "")
-    download.validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")
-    _check_size(download.expected_bytes or 0, settings)
-    missing = (download.expected_bytes or 0) - download.size_bytes
-    free = shutil.disk_usage(Path(download.file.name).parent).free
+    if status == 200 or not _continues(response, part):
+        if status == 206 and part.size_bytes:
+            part.restart()
+            raise SourceIncomplete(f"{host} resumed another file, or at another place; it starts again.")
+        part.restart()
+    expected = _expected_bytes(response, part)
+    _check_size(expected or 0, settings)
+    missing = (expected or 0) - part.size_bytes
+    free = shutil.disk_usage(part.path.parent).free
     if missing > free:
         raise DiskFull(f"The video needs {missing} bytes more; {free} are free.")
+    part.begin(response, expected)
 
 
-def _continues(response: requests.Response, download: _Download) -> bool:
+def _continues(response: requests.Response, part: Partial) -> bool:
+    """A server may ignore If-Range, and go on with another file."""
     match = _RANGE_START.match(_range_of(response))
-    return match is not None and int(match[1]) == download.size_bytes
+    if match is None or int(match[1]) != part.size_bytes:
+        return False
+    return not part.size_bytes or part.is_same(response.headers, unless_said=True)
+
+
+def _expected_bytes(response: requests.Response, part: Partial) -> int | None:
+    """Of the whole file."""
+    length, total = response.headers.get("Content-Length", ""), _RANGE_TOTAL.search(_range_of(response))
+    if response.status_code == 206 and total is not None:
+        return int(total[1])
+    return part.size_bytes + int(length) if length.isdigit() else None
 
 
 def _range_of(response: requests.Response) -> str:
@@ -196,31 +184,30 @@ def _range_of(response: requests.Response) -> str:
 
 def _receive(
     response: requests.Response,
-    download: _Download,
+    part: Partial,
     settings: Settings,
     session: GuardedSession,
     on_progress: Progress | None,
 ) -> None:
     """Write the body as it arrives. A body slower than 1 kB/s over a whole timeout is given up."""
     window_ends, window_bytes = time.monotonic() + settings.fetch_timeout_seconds, 0
+    expected = part.source.expected_bytes
     while block := response.raw.read1(_BLOCK_BYTES):
-        _check_size(download.size_bytes + len(block), settings)
-        download.write(block)
+        _check_size(part.size_bytes + len(block), settings)
+        part.write(block)
         window_bytes += len(block)
-        if on_progress and download.expected_bytes:
-            on_progress(download.size_bytes / download.expected_bytes)
+        if on_progress and expected:
+            on_progress(part.size_bytes / expected)
         if time.monotonic() > window_ends:
             if window_bytes < _SLOWEST_BYTES_A_SECOND * settings.fetch_timeout_seconds:
                 session.abort()
                 raise SourceUnavailable(f"{urlsplit(response.url).hostname} sends less than 1 kB a second.")
             window_ends, window_bytes = time.monotonic() + settings.fetch_timeout_seconds, 0
-    if download.expected_bytes is not None and download.size_bytes != download.expected_bytes:
-        raise SourceIncomplete(
-            f"{download.size_bytes} of {download.expected_bytes} bytes came from {urlsplit(response.url).hostname}."
-        )
-    if not download.size_bytes:
+    if expected is not None and part.size_bytes != expected:
+        raise SourceIncomplete(f"{part.size_bytes} of {expected} bytes came from {urlsplit(response.url).hostname}.")
+    if not part.size_bytes:
         raise NotAVideo(f"{urlsplit(response.url).hostname} answers with an empty file.")
-    download.file.flush()
+    part.finish()
 
 
 def _check_size(size_bytes: int, settings: Settings) -> None:
@@ -266,22 +253,10 @@ def _named_failures(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def _disk_full(destination: Path) -> Iterator[None]:
+def _disk_full(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
-        raise DiskFull(f"No space is left in {destination.parent}.") from None
-
-
-def _media_type(response: requests.Response) -> str | None:
-    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
-
-
-def _file_name(response: requests.Response) -> str:
-    """The name the server gives the file, or its URL's last part; never a path."""
-    message = Message()
-    message["Content-Disposition"] = response.headers.get("Content-Disposition", "")
-    name = message.get_filename() or unquote(urlsplit(response.url).path)
-    return re.split(r"[/\\]", name.rstrip("/"))[-1][:255] or "video"
+        raise DiskFull(f"No space is left in {directory}.") from None

@@ -4,7 +4,7 @@ import dagster as dg
 
 from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.video import video
-from videomoments_dagster.defs.inputs import require_video, temp_directory
+from videomoments_dagster.defs.inputs import require_video
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import stage
@@ -26,7 +26,7 @@ from videomoments_dagster.storage import names
 def audio(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """The video's sound as 16 kHz mono WAV. A video without an audio track fails here, for good."""
     key, store = context.partition_key, platform.store
-    with temp_directory(platform, "audio", key) as directory:
+    with platform.temp.directory("audio", key) as directory:
         with stage(context, platform, Stage.AUDIO_EXTRACTION) as progress:
             with platform.database.read() as session:
                 source = store.name_of(require_video(session, key).cloud_url)

@@ -12,7 +12,7 @@ from db.queries import moments as moment_queries
 from db.queries.moments import MomentView
 from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.moments import moments
-from videomoments_dagster.defs.inputs import Overrides, request_config, require_video, temp_directory
+from videomoments_dagster.defs.inputs import Overrides, request_config, require_video
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import stage
@@ -40,7 +40,7 @@ _END_TOLERANCE_SECONDS = 0.25  # a clip ends with the last whole frame or audio 
 def clips(context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides) -> dg.MaterializeResult:
     """A clip for each moment. One that is stored and still fits its moment is kept: a retry cuts only the rest."""
     key, store = context.partition_key, platform.store
-    with temp_directory(platform, "clips", key) as directory:
+    with platform.temp.directory("clips", key) as directory:
         with stage(context, platform, Stage.CLIP_EXTRACTION) as progress:
             with platform.database.read() as session:
                 video = require_video(session, key)
@@ -126,7 +126,7 @@ def _index(platform: PlatformResource, video: Video, path: Path) -> KeyframeInde
     belongs_to = store.require(store.name_of(video.cloud_url)).md5
     if store.stat(name):
         with (
-            temp_directory(platform, "keyframes", video.identifier) as directory,
+            platform.temp.directory("keyframes", video.identifier) as directory,
             store.local_copy(name, directory) as kept,
         ):
             content = json.loads(kept.read_text())

@@ -7,7 +7,7 @@ from db.queries import thumbnails as thumbnail_queries
 from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.clips import clips
 from videomoments_dagster.defs.assets.video import video
-from videomoments_dagster.defs.inputs import require_video, temp_directory
+from videomoments_dagster.defs.inputs import require_video
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import stage
@@ -33,7 +33,7 @@ def thumbnails(context: dg.AssetExecutionContext, platform: PlatformResource) ->
     key, store = context.partition_key, platform.store
     with (
         stage(context, platform, Stage.THUMBNAILS) as progress,
-        temp_directory(platform, "thumbnails", key) as directory,
+        platform.temp.directory("thumbnails", key) as directory,
     ):
         with platform.database.read() as session:
             row = require_video(session, key)

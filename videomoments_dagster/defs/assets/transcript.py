@@ -5,7 +5,7 @@ import dagster as dg
 from db.queries import transcripts as transcript_queries
 from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.audio import audio
-from videomoments_dagster.defs.inputs import Overrides, request_config, require_video, temp_directory
+from videomoments_dagster.defs.inputs import Overrides, request_config, require_video
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import note, stage
@@ -38,7 +38,7 @@ def transcript(
             wanted = request_config(session, key, config)
         unfinished, sound = UnfinishedAnswers(platform, key, "transcript"), platform.store.require(names.audio(key))
         with (
-            temp_directory(platform, "transcript", key) as directory,
+            platform.temp.directory("transcript", key) as directory,
             platform.store.local_copy(names.audio(key), directory) as path,
         ):
             used = platform.models.speech(

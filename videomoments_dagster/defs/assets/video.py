@@ -10,7 +10,7 @@ from db.models import Video
 from db.queries import requests as request_queries
 from db.queries import videos as video_queries
 from videomoments_dagster.defs import metadata, policies
-from videomoments_dagster.defs.inputs import request_config, temp_directory
+from videomoments_dagster.defs.inputs import request_config
 from videomoments_dagster.defs.partitions import videos
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import Progress, stage
@@ -20,6 +20,7 @@ from videomoments_dagster.media.probe import MediaInfo, probe
 from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.storage import names
 from videomoments_dagster.storage.base import StoredObject
+from videomoments_dagster.temp_files import DOWNLOADS
 
 
 @dg.asset(
@@ -88,13 +89,15 @@ def _still_stored(platform: PlatformResource, row: Video | None, url: str | None
 def _store(
     platform: PlatformResource, key: str, url: str | None, upload: StoredObject | None, progress: Progress
 ) -> tuple[Video, StoredObject]:
-    with temp_directory(platform, "video", key) as directory:
-        if upload:
-            with platform.store.local_copy(upload.name, directory) as path:
-                return _keep(platform, key, None, path, reject=upload)
-        assert url  # noqa: S101  # the caller found one of the two
-        fetched = fetch(url, directory / "source", on_progress=progress)
-        return _keep(platform, key, url, fetched.path)
+    if upload:
+        with (
+            platform.temp.directory("video", key) as directory,
+            platform.store.local_copy(upload.name, directory) as path,
+        ):
+            return _keep(platform, key, None, path, reject=upload)
+    assert url  # noqa: S101  # the caller found one of the two
+    with platform.temp.resumable(DOWNLOADS, key) as directory:  # what has arrived stays until it is stored
+        return _keep(platform, key, url, fetch(url, directory, on_progress=progress).path)
 
 
 def _keep(

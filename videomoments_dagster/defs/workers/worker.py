@@ -24,7 +24,7 @@ from celery.worker import state
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task
 
-from videomoments_dagster.defs.inputs import sweep_leftovers
+from videomoments_dagster.defs import logs
 from videomoments_dagster.defs.instance_storage import leave_connections
 from videomoments_dagster.defs.workers.configuration import celery_arguments
 from videomoments_dagster.defs.workers.launcher import HANDED_BACK, PROCESS_DIED
@@ -34,6 +34,7 @@ from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.workers import ANNOUNCE_SECONDS, Worker, WorkerRegistry
 from videomoments_dagster.settings import Settings, get_settings
+from videomoments_dagster.temp_files import CLEAN_EVERY_SECONDS, TempFiles
 
 _log = logging.getLogger("videomoments.worker")
 
@@ -45,11 +46,13 @@ def main() -> None:
     parser.add_argument("--queues", default=settings.worker_queues)
     parser.add_argument("--reload", action="store_true")
     options = parser.parse_args()
+    logs.configure("worker")
+    logs.redact_errors()
+    signals.setup_logging.connect(_leave_logging, weak=False)
     if options.reload:
         sys.dont_write_bytecode = True  # it would hide an edit within the same second
     else:
         _warm_up()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
     me = Worker(
         name=f"videomoments-{os.getpid()}@{gethostname()}",
         host=gethostname(),
@@ -64,6 +67,7 @@ def main() -> None:
         queues=me.queues,
         pool="prefork",
         loglevel="INFO",
+        quiet=True,
         max_tasks_per_child=1 if options.reload else settings.worker_max_runs,
         max_memory_per_child=settings.worker_memory_bytes // 1024,  # Celery counts KiB
         without_mingle=True,  # asks other workers for a second what they have revoked; nothing is revoked here
@@ -71,10 +75,11 @@ def main() -> None:
         without_heartbeat=True,
     )
     signals.worker_process_init.connect(_leave_terminal)
-    signals.worker_process_init.connect(_sweep)
+    signals.worker_process_init.connect(_clean_temp)
     signals.task_failure.connect(_process_died)
     presence = _Presence(me, settings)
     signals.worker_ready.connect(presence.begin)
+    signals.worker_ready.connect(_clean_temp_regularly)
     signals.worker_shutting_down.connect(_Drain(settings), weak=False)
     signals.worker_shutting_down.connect(presence.end)  # the last: it may wait for Redis
     worker.start()
@@ -112,18 +117,26 @@ def _run_nothing() -> None:
         dg.materialize([nothing], instance=instance, run_config=quietly)
 
 
+def _leave_logging(**_: Any) -> None:
+    """Celery sets up its own unless somebody listens to this signal."""
+
+
 def _leave_terminal(**_: Any) -> None:
     """Sent in each process of the pool. A terminal's Ctrl-C goes to the whole group, and would cancel the runs that the
     worker lets finish. With the worker they end all the same: the kernel kills them."""
     os.setsid()
 
 
-def _sweep(**_: Any) -> None:
+def _clean_temp(**_: Any) -> None:
     """Sent in each process of the pool, so also in the one that follows a killed one. The run that it had may go on
-    on another host, which can't remove the temporary files here. In a thread: the pool kills a process that is not up
-    within seconds."""
-    leftovers = get_settings().temp_directory.glob("*/*/*")
-    threading.Thread(target=sweep_leftovers, args=(leftovers,), name="sweep", daemon=True).start()
+    on another host, which can't remove the temporary files here. In the background: the pool kills a process that is
+    not up within seconds."""
+    TempFiles.of(get_settings()).clean_in_background()
+
+
+def _clean_temp_regularly(sender: Any, **_: Any) -> None:
+    """Sent in the main process. What others schedule reaches one host; each has temporary files of its own."""
+    sender.timer.call_repeatedly(CLEAN_EVERY_SECONDS, _clean_temp)
 
 
 def _process_died(task_id: str, exception: BaseException, **_: Any) -> None:
