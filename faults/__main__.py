@@ -7,21 +7,22 @@ table in docs/faults.md.
 import argparse
 import os
 import platform as machine
-import random
+import signal
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from faults.inspection import Verdict, inspect
-from faults.kinds import FAULTS, Fault, Scene
-from faults.site import Site, site
+from faults.disk import may_mount, mount_small_disk
+from faults.injecting import inject
+from faults.inspection import Verdict
+from faults.kinds import FAULTS, Fault
+from faults.site import site
 from videomoments_dagster.requests.stages import Stage
 
-_VIDEOS = 2
+_DISK_BYTES = 64 * 1024 * 1024
 
 
 def main() -> None:
@@ -34,36 +35,21 @@ def main() -> None:
     if not chosen:
         sys.exit(f"No fault is named so: there are {', '.join(fault.name for fault in FAULTS)}.")
     print(f"{os.cpu_count()} cores, Python {machine.python_version()}, seed {options.seed}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended by SIGTERM."))  # what runs is stopped on the way out
     directory = options.keep or Path(tempfile.mkdtemp(prefix="faults-"))
+    if may_mount():
+        mount_small_disk(directory / "home" / "temp", _DISK_BYTES)
+    else:
+        chosen = [fault for fault in chosen if not fault.needs_disk]
+        print("This kernel allows no mounts: no fault that needs a disk of its own is tried.")
     verdicts: dict[str, list[Verdict]] = {fault.name: [] for fault in chosen}
     with site(directory) as started:
         for number, (fault, aim) in enumerate(_in_turn(chosen)):
-            verdict = inject(started, fault, aim, number, seed=options.seed)
+            verdict = inject(started, fault, aim, f"v{number}", seed=options.seed)
             verdicts[fault.name].append(verdict)
             _tell(number, fault, aim, verdict)
     print("\n".join(table(verdicts)))
     sys.exit(any(not verdict.recovered for each in verdicts.values() for verdict in each))
-
-
-def inject(site: Site, fault: Fault, aim: Stage | None, number: int, *, seed: int, videos: int = _VIDEOS) -> Verdict:
-    """Videos of their own meet `fault` at `aim`; what became of them."""
-    names = [f"v{number}-{each}" for each in range(videos if fault.submits else 1)]
-    scene = Scene(site, names, random.Random(f"{seed}-{number}"))
-    if fault.submits:
-        scene.submit()
-        scene.wait_for(aim)
-    fault.act(scene)
-    hit = any(stages.get(Stage.VIDEO_DOWNLOAD) != "completed" for stages in scene.stages.values())
-    verdict = inspect(
-        site,
-        scene.accepted,
-        since=time.monotonic(),
-        allowed=set(fault.ends),
-        fetches=2 if hit else 1,
-        whole=fault.whole,
-    )
-    verdict.broken += scene.remarks
-    return verdict
 
 
 def table(verdicts: dict[str, list[Verdict]]) -> list[str]:
@@ -94,7 +80,8 @@ def _in_turn(faults: Sequence[Fault]) -> Iterator[tuple[Fault, Stage | None]]:
 
 def _tell(number: int, fault: Fault, aim: Stage | None, verdict: Verdict) -> None:
     ends = ", ".join(f"{video} {status}" for video, status in verdict.ends.items())
-    print(f"{number:3} {fault.name}, {aim or 'any moment'}: {verdict.seconds:.1f} s; {ends}", flush=True)
+    again = f"; asked again: {verdict.asked_again}" if verdict.asked_again else ""
+    print(f"{number:3} {fault.name}, {aim or 'any moment'}: {verdict.seconds:.1f} s; {ends}{again}", flush=True)
     for violation in verdict.violations:
         print(f"    {violation}", flush=True)
 

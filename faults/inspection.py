@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from faults.servers import MOMENTS
 from faults.site import ENDED, Site
 from tests.storage.bucket_server import BUCKET
 from videomoments_dagster.storage import names
+from videomoments_dagster.temp_files import RESUME, TempFiles
 
 _QUIET_SECONDS = 150.0
 _BEAT_SECONDS = 0.25
@@ -20,13 +21,15 @@ _VERDICT = "lost: "  # the verdict on a run, which nobody may claim any more
 
 @dataclass
 class Verdict:
-    """`ends` are the videos' states. Seconds from the end of the fault until all was over and nothing was left."""
+    """`ends` are the videos' states, `asked_again` counts questions that a model answered more than once. Seconds from
+    the end of the fault until all was over and nothing was left."""
 
     seconds: float = 0.0
     ends: dict[str, str] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    asked_again: int = 0
 
     @property
     def recovered(self) -> bool:
@@ -38,7 +41,7 @@ class Verdict:
 
 
 def inspect(
-    site: Site, accepted: dict[str, str], *, since: float, allowed: set[str], fetches: int = 1, whole: bool = True
+    site: Site, accepted: dict[str, str], *, since: float, allowed: frozenset[str], fetches: int = 1, whole: bool = True
 ) -> Verdict:
     """Wait until nothing is left of the videos `accepted` (with their requests), and look. They may end as `allowed`;
     each source may be sent `fetches` times; a completed video is `whole` when it has all its moments. `since` is
@@ -97,7 +100,7 @@ def _wait_for_quiet(site: Site, accepted: dict[str, str], verdict: Verdict, sinc
     while True:
         verdict.ends = {video: site.status(video)["status"] for video in accepted}
         left = [] if set(verdict.ends.values()) <= ENDED else ["not all ended"]
-        left = left or _left(site, accepted)
+        left = left or _left(site, accepted, verdict.ends)
         if not left or time.monotonic() > end:
             break
         time.sleep(_BEAT_SECONDS)
@@ -106,7 +109,7 @@ def _wait_for_quiet(site: Site, accepted: dict[str, str], verdict: Verdict, sinc
         verdict.broken += left
 
 
-def _left(site: Site, accepted: dict[str, str]) -> list[str]:
+def _left(site: Site, accepted: dict[str, str], ends: dict[str, str]) -> list[str]:
     """What a run holds while it lives, and nobody after it."""
     runs = [run for request in accepted.values() for run, _, _ in _runs(site, request)]
     slots = "SELECT run_id FROM concurrency_slots WHERE run_id = ANY(%s) UNION SELECT run_id FROM pending_steps"
@@ -119,13 +122,19 @@ def _left(site: Site, accepted: dict[str, str]) -> list[str]:
     with site.redis() as client:
         locks = [f"pipeline:{video}:lock" for video in accepted if client.exists(f"pipeline:{video}:lock")]
         leases = [f"run:{run}:lease" for run in runs]
-        held: Sequence[Any] = client.mget(leases) if leases else []
+        held: Any = client.mget(leases) if leases else []
     kept = [key for key, value in zip(leases, held, strict=True) if value and not value.startswith(_VERDICT)]
     return [
         *(f"slot of run {run} is taken" for run in taken if run in runs),
         *(f"request of {video} is {state}" for video, state in active),
         *(f"{key} stays" for key in [*locks, *kept]),
-        *(f"{path} is left" for video in accepted for path in temporary(site, video)),
+        *(
+            f"{path} is left"
+            for video in accepted
+            for path in temporary(site, video)
+            if ends[video] == "completed" or not (path / RESUME).exists()
+        ),
+        *["a temporary directory is in use"] * TempFiles(site.home / "temp", 0).stats().all.in_use,
     ]
 
 

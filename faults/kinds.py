@@ -1,6 +1,5 @@
 """The faults: what is done to a site, and when. Each is aimed at a moment in the life of the videos it meets."""
 
-import os
 import random
 import shutil
 import time
@@ -13,6 +12,7 @@ from uuid import uuid4
 import psutil
 import requests
 
+from faults.disk import fill
 from faults.servers import CONNECTION_CUT, MODEL_GONE
 from faults.site import CONFIG, ENDED, Site
 from tests.hosts.cluster import until
@@ -24,6 +24,7 @@ TYPED = frozenset({"completed", "partial", "failed"})
 _OUTAGE_SECONDS = 6.0
 _FROZEN_SECONDS = 10.0
 _JITTER_SECONDS = 0.4
+CANCELLED_WITHIN_SECONDS = 5.0
 
 
 @dataclass
@@ -63,7 +64,8 @@ Act = Callable[[Scene], None]
 @dataclass(frozen=True)
 class Fault:
     """`name` is a row of the table; `aims` are the stages at which it happens, None for any moment. Videos may end as
-    `ends`. `whole`: those that are completed have all their moments."""
+    `ends`. `whole`: those that are completed have all their moments. `restarts`: what ended cancelled is started again
+    at once, and completes."""
 
     name: str
     act: Act
@@ -71,6 +73,9 @@ class Fault:
     ends: frozenset[str] = COMPLETED
     submits: bool = True
     whole: bool = True
+    deletes: bool = False
+    restarts: bool = False
+    needs_disk: bool = False
 
 
 def kill(part: str) -> Act:
@@ -167,12 +172,8 @@ def models_cut(scene: Scene) -> None:
 
 
 def fill_disk(scene: Scene) -> None:
-    """The file system of the temporary files is full for a while."""
-    directory = scene.site.home / "temp"
-    filler = directory / "filler"
-    with filler.open("wb") as file:
-        free = os.statvfs(directory)
-        os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize))
+    """The file system of the temporary files is full for a while; it is one of its own (disk.py)."""
+    filler = fill(scene.site.home / "temp")
     time.sleep(_OUTAGE_SECONDS)
     filler.unlink()
 
@@ -185,14 +186,23 @@ def cancel(scene: Scene) -> None:
     """Over the API; what is cancelled is over within 5 seconds."""
     for video in scene.videos:
         answer = scene.site.call("POST", f"/api/pipeline/{video}/cancel")
-        if answer.status_code not in {200, 202}:
-            scene.remarks.append(f"{video}: cancel was answered with {answer.status_code}")
+        if not answer.ok and scene.site.status(video)["status"] not in ENDED:
+            scene.remarks.append(f"{video}: cancel was answered with {answer.status_code}: {answer.text[:200]}")
     began = time.monotonic()
     while any(scene.site.status(video)["status"] not in ENDED for video in scene.videos):
-        if time.monotonic() - began > 5:
-            scene.remarks.append(f"{', '.join(scene.videos)}: not over 5 s after the cancel")
+        if time.monotonic() - began > CANCELLED_WITHIN_SECONDS:
+            late = f"not over {CANCELLED_WITHIN_SECONDS:.0f} s after the cancel"
+            scene.remarks.append(f"{', '.join(scene.videos)}: {late}")
             return
         time.sleep(0.05)
+
+
+def delete(scene: Scene) -> None:
+    """With force, while runs are at work."""
+    for video in scene.videos:
+        answer = scene.site.call("DELETE", f"/api/videos/{video}", params={"force": "true"})
+        if not answer.ok:
+            scene.remarks.append(f"{video}: delete was answered with {answer.status_code}: {answer.text[:200]}")
 
 
 def no_fault(_: Scene) -> None: ...
@@ -208,7 +218,7 @@ ANY = (None,)
 FAULTS = (
     Fault("none", no_fault, ANY * 3),
     Fault("API killed", kill("API"), ANY * 4),
-    Fault("API killed between commit and XADD", kill_api_before_publishing, ANY * 3, submits=False),
+    Fault("API killed between commit and XADD", kill_api_before_publishing, ANY * 2, submits=False),
     Fault("daemon killed", kill("Dagster daemon"), ANY * 6),
     Fault("code server killed", kill("Code server"), ANY * 4),
     Fault("worker process killed", kill_executing, EVERY),
@@ -222,9 +232,16 @@ FAULTS = (
     Fault("Redis flushed", flush_redis, (S.VIDEO_DOWNLOAD, S.MOMENT_GENERATION, None), whole=False),
     Fault("Redis restarted empty", empty_redis, (S.TRANSCRIPTION, S.CLIP_EXTRACTION, None), whole=False),
     Fault("object store answers 503 for 6 s", refuse_objects, _MEDIA, TYPED),
-    Fault("disk full for 6 s", fill_disk, (S.VIDEO_DOWNLOAD, S.AUDIO_EXTRACTION, S.CLIP_EXTRACTION), TYPED),
+    Fault(
+        "disk full for 6 s",
+        fill_disk,
+        (S.VIDEO_DOWNLOAD, S.AUDIO_EXTRACTION, S.CLIP_EXTRACTION),
+        TYPED,
+        needs_disk=True,
+    ),
     Fault("models answer 503 for 6 s", models_gone, _MODELS, TYPED, whole=False),
     Fault("models' connections cut", models_cut, _MODELS, TYPED, whole=False),
-    Fault("cancelled", cancel, (None, *EVERY), frozenset({"cancelled", "completed"})),
+    Fault("cancelled", cancel, (None, *EVERY), frozenset({"cancelled", "completed"}), restarts=True),
+    Fault("deleted by force", delete, (S.VIDEO_DOWNLOAD, S.MOMENT_GENERATION, S.CLIP_EXTRACTION), deletes=True),
     Fault("power lost", lose_power, (S.VIDEO_DOWNLOAD, S.CLIP_EXTRACTION)),
 )

@@ -123,8 +123,12 @@ def servers(video: Path) -> Iterator[Servers]:
     """All of them on loopback, for as long as this lasts."""
     with serving() as web, running() as bucket:
         found = Servers(web, bucket, video)
-        bucket.before_answer = lambda asker, call: Event().wait(_BUCKET_SECONDS) and None
+        bucket.before_answer = _take_time
         with ChatStub(found._answer) as chat, SpeechStub(found._hear) as speech:
             found.stubs = (chat, speech)
             with found.models_answer(slow(_MODEL_SECONDS)):
                 yield found
+
+
+def _take_time(_asker: str, _call: str) -> None:
+    Event().wait(_BUCKET_SECONDS)

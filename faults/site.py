@@ -56,6 +56,12 @@ class Site:
         assert answer.status_code == 202, answer.text
         return answer.json()["request_id"]
 
+    def start(self, video: str) -> str:
+        """Have a known video processed again; the request's id."""
+        answer = self.call("POST", f"/api/pipeline/{video}/start", json={"config": CONFIG})
+        assert answer.status_code == 202, answer.text
+        return answer.json()["request_id"]
+
     def status(self, video: str) -> dict[str, Any]:
         answer = self.call("GET", f"/api/pipeline/{video}/status")
         return answer.json() if answer.status_code == 200 else {"status": f"{answer.status_code}", "stages": []}
@@ -153,7 +159,7 @@ class Site:
 
 
 @contextmanager
-def site(directory: Path, **configured: str) -> Iterator[Site]:
+def site(directory: Path) -> Iterator[Site]:
     """Started in `directory`/home, and stopped at the end."""
     home, key = directory / "home", directory / "key.json"
     home.mkdir(parents=True, exist_ok=True)
@@ -168,7 +174,6 @@ def site(directory: Path, **configured: str) -> Iterator[Site]:
             VIDEOMOMENTS_ALLOW_PRIVATE_URLS="1",
             VIDEOMOMENTS_CLOCK_CHECK="off",  # the stubs' clocks are not what is tried here
             VIDEOMOMENTS_WORKER_PROCESSES="2",
-            **configured,
         )
         platform.up()
         found = Site(platform, around)
