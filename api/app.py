@@ -13,10 +13,11 @@ from api import openapi, problems
 from api.measuring import Metrics
 from api.observing import HttpMetrics, Observed
 from api.parameters import only_known_query
-from api.routes import health, metrics, objects, pipeline, results, videos
+from api.routes import admin, health, metrics, objects, pipeline, results, videos
 from api.services import Services
 from videomoments_dagster.errors import InvalidConfig
 from videomoments_dagster.settings import Settings, get_settings
+from videomoments_dagster.temp_files import TempFiles
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -28,6 +29,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        TempFiles.of(settings).clean_in_background()
         yield
         services.close()
 
@@ -44,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = Metrics(http_metrics)
     problems.install(app)
     openapi.install(app)
-    for routes in (videos, results, pipeline, health, metrics, objects):
+    for routes in (videos, results, pipeline, admin, health, metrics, objects):
         app.include_router(routes.router)
 
     @app.get("/", include_in_schema=False)

@@ -1,12 +1,6 @@
 """Receiving a file: the multipart body goes to disk as it arrives, never into memory, and never to disk twice before
 it is stored."""
 
-import errno
-import shutil
-import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,45 +11,30 @@ from python_multipart.multipart import Field, File, create_form_parser
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from videomoments_dagster.errors import DiskFull, InvalidInput, SourceTooLarge
+from videomoments_dagster.errors import NO_SPACE, DiskFull, InvalidInput, SourceTooLarge
 
 _BATCH_BYTES = 1024 * 1024
-_STALE_SECONDS = 24 * 3600
 _FIELD_BYTES = 64 * 1024
 _FIELDS = {"title", "identifier", "config"}
 
 
 @dataclass(slots=True)
 class Upload:
-    """The file at `path` inside `directory`, and the form's other fields."""
+    """The file at `path`, and the form's other fields."""
 
-    directory: Path
     path: Path | None = None
     filename: str = ""
     fields: dict[str, str] = field(default_factory=dict)
 
 
-@contextmanager
-def upload_directory(temp: Path) -> Iterator[Path]:
-    """A directory for one upload, named by the request it becomes; removed afterwards, and swept when we are killed."""
-    uploads = temp / "uploads"
-    uploads.mkdir(parents=True, exist_ok=True)
-    for leftover in uploads.iterdir():
-        if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(leftover, ignore_errors=True)
-    directory = uploads / str(uuid.uuid4())
-    directory.mkdir()
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
 async def receive(request: Request, directory: Path, max_bytes: int) -> Upload:
-    """Read the whole body. Raises InvalidInput when it is not one file in a form, SourceTooLarge past `max_bytes`."""
+    """Read the whole body, its file into `directory`.
+
+    Raises InvalidInput when it is not one file in a form, SourceTooLarge past `max_bytes`.
+    """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise InvalidInput("The body is not a form.", hint="Send multipart/form-data with the video in `file`.")
-    upload = Upload(directory)
+    upload = Upload()
     content_type: dict[str, Any] = {"Content-Type": request.headers["content-type"].encode()}
     settings = {"UPLOAD_DIR": str(directory), "UPLOAD_DELETE_TMP": False, "MAX_MEMORY_FILE_SIZE": 0}
     received, batch = 0, bytearray()
@@ -81,7 +60,7 @@ async def receive(request: Request, directory: Path, max_bytes: int) -> Upload:
     except (FormParserError, ValueError) as error:
         raise InvalidInput(f"The form can't be read: {error}") from error
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno not in NO_SPACE:
             raise
         raise DiskFull(f"The upload can't be kept: {error.strerror}.") from error
     if upload.path is None:

@@ -22,7 +22,7 @@ from videomoments_dagster.settings import Settings
 
 RESUME = "resume.json"
 """The file that says how to go on with what is in its directory. What it holds is its writer's business."""
-DOWNLOADS = "downloads"
+DOWNLOADS, UPLOADS = "downloads", "uploads"
 CLEAN_EVERY_SECONDS = 6 * 3600
 UNUSED_SECONDS = 24 * 3600
 """An attempt that comes later than this does not go on with what is there: its source has likely changed."""

@@ -1,11 +1,12 @@
 """Videos: submitting, listing, playing, deleting."""
 
 import json
+import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from fastapi.responses import RedirectResponse
-from starlette.concurrency import run_in_threadpool
 
 from api import deletion, submission
 from api.parameters import Cursor, IdempotencyKey, Limit, VideoId
@@ -14,11 +15,12 @@ from api.schemas.base import SignedUrl
 from api.schemas.videos import DeletionReceipt, Submitted, SubmitVideo, VideoDetails, VideoPage, video, video_details
 from api.services import Here
 from api.submission import Submission
-from api.uploads import Upload, receive, upload_directory
+from api.uploads import Upload, receive
 from db.queries import videos
 from db.queries.paging import DEFAULT_LIMIT
 from videomoments_dagster.errors import InvalidInput, NotFound
 from videomoments_dagster.requests.config import PipelineConfig
+from videomoments_dagster.temp_files import UPLOADS, TempFiles
 
 router = APIRouter(prefix="/api/videos", tags=["Videos"])
 
@@ -76,9 +78,11 @@ def submit_video(
 @router.post("/upload", summary="Submit a file", status_code=202, responses=described(409), openapi_extra=_FORM)
 async def upload_video(request: Request, here: Here, idempotency_key: IdempotencyKey = None) -> Submitted:
     """Stores the file and runs the whole pipeline on it. It is written to disk as it arrives."""
-    with upload_directory(here.settings.temp_directory) as directory:
+    request_id = str(uuid.uuid4())
+    temp = TempFiles.of(here.settings)
+    async with contextmanager_in_threadpool(temp.directory(UPLOADS, request_id)) as directory:
         upload = await receive(request, directory, here.settings.max_download_bytes)
-        return _submitted(await run_in_threadpool(_submit_upload, here, upload, idempotency_key))
+        return _submitted(await run_in_threadpool(_submit_upload, here, upload, request_id, idempotency_key))
 
 
 @router.get("/{video}", summary="Show a video", responses=described(404))
@@ -164,7 +168,7 @@ def _stored_url(identifier: str, here: Here) -> str:
     return here.sign(cloud_url)
 
 
-def _submit_upload(here: Here, upload: Upload, idempotency_key: str | None) -> Submission:
+def _submit_upload(here: Here, upload: Upload, request_id: str, idempotency_key: str | None) -> Submission:
     if upload.path is None:
         raise InvalidInput("The form has no file.")
     try:
@@ -179,7 +183,7 @@ def _submit_upload(here: Here, upload: Upload, idempotency_key: str | None) -> S
         here,
         upload.path,
         filename=upload.filename,
-        request_id=upload.directory.name,
+        request_id=request_id,
         identifier=upload.fields.get("identifier"),
         config=PipelineConfig.parse(config),
         idempotency_key=idempotency_key,
