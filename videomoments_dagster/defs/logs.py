@@ -53,7 +53,7 @@ def _in_our_words(record: logging.LogRecord) -> bool:
     """The record of a run with our names for what it is about; of a tick's there is nothing to change. Left out is a
     failure with a name: defs/tracking.py has logged it."""
     about: Any = getattr(record, "dagster_meta", None)
-    if about is None:
+    if about is None or "job_tags" not in about:
         return True
     record.msg, record.args = about["orig_message"], ()
     tags = about["job_tags"]
