@@ -3,6 +3,7 @@
 The row is the truth. When Redis fails after the commit the answer is the same: the reconcile sensor publishes again.
 """
 
+import logging
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from api.activity import refuse_if_active
 from api.services import Services
 from db.models import PipelineRequest
 from db.queries import moments, requests, runs, transcripts, videos
+from videomoments_dagster import logs
 from videomoments_dagster.errors import Conflict, InvalidConfig, NotFound, ServiceUnavailable, StageInputMissing
 from videomoments_dagster.identifiers import (
     canonical_url,
@@ -27,6 +29,8 @@ from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import STAGES_OF, PipelineType
 from videomoments_dagster.requests.stream import StartMessage
 from videomoments_dagster.storage import names
+
+_log = logging.getLogger("videomoments.api")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +234,8 @@ def _create(
 
 def _hand_over(services: Services, row: PipelineRequest) -> Submission:
     pipeline_type = PipelineType(row.pipeline_type)
+    with logs.bound(request_id=row.request_id, video=row.video_identifier):
+        _log.info("Request accepted.", extra={"pipeline_type": pipeline_type.value})
     with suppress(ServiceUnavailable):
         services.lock.acquire(row.video_identifier, row.request_id)
         services.status.begin(

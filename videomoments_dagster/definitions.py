@@ -15,12 +15,14 @@ from videomoments_dagster.defs.assets import (
     transcript,
     video,
 )
+from videomoments_dagster.defs.logs import redact_errors
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.sensors import cancel, ingest, reconcile, run_status
 
 
 def build_definitions(**overrides: Any) -> dg.Definitions:
     """The platform's definitions; `overrides` replace resources by name, e.g. `platform=` in tests."""
+    redact_errors()
     return dg.Definitions(
         assets=[
             video.video,

@@ -9,12 +9,14 @@ Long-lived servers are not started here but in `stack/`.
 import ctypes
 import inspect
 import json
+import logging
 import os
 import resource
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,8 @@ from videomoments_dagster.errors import MediaCrashed, MediaTimeout, VideoMoments
 
 Progress = Callable[[float], None]
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_SHOWN_CHARACTERS = 300
+_log = logging.getLogger("videomoments.processes")
 
 
 def run_child(
@@ -35,11 +39,36 @@ def run_child(
     memory_bytes: int,
     on_progress: Progress | None = None,
 ) -> Any:
-    """Run `python -m module` on `request` and return its result.
+    """Run `python -m module` on `request` and return its result. How long it took, how it ended, and what its native
+    libraries said last is logged.
 
     Raises the VideoMomentsError that the child reports, MediaTimeout past `timeout_seconds`, and MediaCrashed when
     the child ends without an answer (a signal, or `memory_bytes` of address space used up).
     """
+    began, outcome, noise = time.monotonic(), "stopped", []
+    try:
+        result = _run(module, request, timeout_seconds, memory_bytes, on_progress, noise)
+        outcome = "done"
+        return result
+    except VideoMomentsError as error:
+        outcome = error.code
+        raise
+    finally:
+        operation = request["operation"]
+        about = {"operation": operation, "outcome": outcome, "seconds": round(time.monotonic() - began, 3)}
+        said = "".join(noise)[-_SHOWN_CHARACTERS:].strip()
+        _log.info("%s: %s.", operation, outcome, extra={**about, **({"said": said} if said else {})})
+
+
+def _run(
+    module: str,
+    request: dict[str, Any],
+    timeout_seconds: float,
+    memory_bytes: int,
+    on_progress: Progress | None,
+    noise: list[str],
+) -> Any:
+    """`noise` is filled with the last lines of what the child printed."""
     child = subprocess.Popen(
         [sys.executable, "-m", module],
         stdin=subprocess.PIPE,
@@ -51,7 +80,6 @@ def run_child(
     assert child.stdin and child.stdout and child.stderr  # noqa: S101  # pipes were asked for
     timed_out = threading.Event()
     timer = threading.Timer(timeout_seconds, lambda: (timed_out.set(), _kill_group(child)))
-    noise: list[str] = []
     drain = threading.Thread(target=_keep_tail, args=(child.stderr, noise), daemon=True)
     timer.start()
     drain.start()
@@ -79,9 +107,8 @@ def run_child(
                 pipe.close()
     if timed_out.is_set():
         raise MediaTimeout(f"{module.rsplit('.', 1)[-1]} did not finish within {timeout_seconds:.0f} s.")
-    raise MediaCrashed(
-        f"{module.rsplit('.', 1)[-1]} ended with {_how(child.returncode)}. {''.join(noise)[-300:]}".strip()
-    )
+    said = "".join(noise)[-_SHOWN_CHARACTERS:]
+    raise MediaCrashed(f"{module.rsplit('.', 1)[-1]} ended with {_how(child.returncode)}. {said}".strip())
 
 
 def serve_child(operations: dict[str, Callable[..., Any]]) -> None:

@@ -13,9 +13,10 @@ import dagster as dg
 
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
+from videomoments_dagster.defs.observing import observed
 from videomoments_dagster.defs.policies import PIPELINE_TAG, REQUEST_TAG, as_failure, lock_owner
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.errors import NO_SPACE, Cancelled, DiskFull, ServiceUnavailable, VideoMomentsError
+from videomoments_dagster.errors import NO_SPACE, Cancelled, DiskFull, NotFound, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.requests.lock import TTL_SECONDS, PipelineLock
 from videomoments_dagster.requests.stages import STAGES_OF, STAGES_OF_ASSET, PipelineType, Stage
 from videomoments_dagster.requests.status import LiveStatus
@@ -32,10 +33,20 @@ def stage(context: dg.AssetExecutionContext, platform: PlatformResource, stage: 
     Any VideoMomentsError becomes a typed Dagster Failure and the stage's `_error`; other exceptions are reported as
     internal errors and go on as they are.
     """
+    with observed(context, platform.redis, stage), _reported(context, platform, stage) as progress:
+        yield progress
+
+
+@contextmanager
+def _reported(context: dg.AssetExecutionContext, platform: PlatformResource, stage: Stage) -> Iterator[Progress]:
+    """The stage as the video's status tells it, and its errors as Dagster's."""
     video, status = context.partition_key, LiveStatus(platform.redis)
-    with suppress(ServiceUnavailable):
-        _announce(context, platform, status)
-        status.stage_started(video, stage)
+    try:
+        with suppress(ServiceUnavailable):
+            _announce(context, platform, status)
+            status.stage_started(video, stage)
+    except VideoMomentsError as error:
+        raise as_failure(context, stage, error) from error
     reported = 0.0
 
     def progress(done: float) -> None:
@@ -105,13 +116,20 @@ def run_times(instance: dg.DagsterInstance, run_id: str) -> tuple[datetime, date
 
 
 def _announce(context: dg.AssetExecutionContext, platform: PlatformResource, status: LiveStatus) -> None:
-    """Once a run and process: the request is launched, the hash shows this run, the lock is ours if it is free."""
+    """Once a run and process: the request is launched, the hash shows this run, the lock is ours if it is free. Raises
+    NotFound when the video was deleted while the run waited.
+
+    Under the lock that a deletion holds: either it is over when the run starts, or it sees a run that has started.
+    """
     run, video = context.run, context.partition_key
     if run.run_id in _announced:
         return
     request_id = run.tags.get(REQUEST_TAG)
     started, _ = run_times(context.instance, run.run_id)
     with platform.database.session() as session:
+        request_queries.lock_video(session, video)
+        if request_id and request_queries.is_deleted(session, request_id):
+            raise NotFound(f"Video {video!r} was deleted.", hint="Submit it again.")
         run_queries.record(
             session,
             video_identifier=video,

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any, Literal
 
 from videomoments_dagster.errors import VideoMomentsError
+from videomoments_dagster.logs import carried
 from videomoments_dagster.media.keyframes import KeyframeIndex
 from videomoments_dagster.media.plan import CutPlan, plan_cut
 from videomoments_dagster.media.runner import batch_or_alone, readable, run_media
@@ -81,7 +82,7 @@ def cut_clips(
         return batch_or_alone([planned[n] for n in batch], lambda items: _run(source, items, threads, report), _failed)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="cut") as pool:
-        for batch, results in zip(batches, pool.map(run, batches), strict=True):
+        for batch, results in zip(batches, pool.map(carried(run), batches), strict=True):
             outcomes.update(zip(batch, results, strict=True))
     return [outcomes[number] for number in range(len(cuts))]
 

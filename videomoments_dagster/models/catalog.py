@@ -19,6 +19,7 @@ from videomoments_dagster.errors import (
     NotFound,
     TunnelUnavailable,
 )
+from videomoments_dagster.models.calls import Observe, unobserved
 from videomoments_dagster.models.entry import ModelEntry
 from videomoments_dagster.models.protocols import AnswerMemory, ChatModel, Sampling, SpeechRecognizer
 from videomoments_dagster.models.registry import ModelRegistry, Role
@@ -52,7 +53,8 @@ class Models:
     """The models of one platform.
 
     `publish` stores a file and returns an address from which a model server can fetch it; the clock check of models
-    that take videos by URL needs it. `warn` is told of untrusted clocks and fallbacks.
+    that take videos by URL needs it. `warn` is told of untrusted clocks and fallbacks,
+    `observe` of every question to a remote model.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class Models:
         *,
         publish: Callable[[Path], str] | None = None,
         warn: Callable[[str], None] = _log.warning,
+        observe: Observe = unobserved,
     ) -> None:
         self.registry, self._settings = registry, settings
-        self._publish, self._warn = publish, warn
+        self._publish, self._warn, self._observe = publish, warn, observe
         self._servers: dict[str, ModelServer] = {}
         self._chats: dict[str, tuple[ModelServer, ChatClient]] = {}
 
@@ -108,7 +111,7 @@ class Models:
         self._check_clock(entry)
         from videomoments_dagster.models.speech import RemoteSpeech
 
-        return RemoteSpeech(entry, self._server(entry))
+        return RemoteSpeech(entry, self._server(entry), self._observe)
 
     def language_model(
         self, entry: ModelEntry, sampling: Sampling, *, clock: bool = False, memory: AnswerMemory | None = None
@@ -146,7 +149,7 @@ class Models:
             return known[1]
         from videomoments_dagster.models.chat import ChatClient
 
-        self._chats[entry.key] = server, ChatClient(entry, server)
+        self._chats[entry.key] = server, ChatClient(entry, server, self._observe)
         return self._chats[entry.key][1]
 
     def _check_clock(self, entry: ModelEntry) -> bool:

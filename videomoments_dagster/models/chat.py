@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from videomoments_dagster.errors import ModelAnswerInvalid
+from videomoments_dagster.models.calls import Observe, observed, unobserved
 from videomoments_dagster.models.entry import ModelEntry
 from videomoments_dagster.models.protocols import Sampling
 from videomoments_dagster.models.server import ModelServer, NotJson, RequestRefused, storable
@@ -62,10 +63,10 @@ class ChatAnswer:
 
 
 class ChatClient:
-    """Asks one chat model. Threads may share it."""
+    """Asks one chat model, and tells `observe` of each question. Threads may share it."""
 
-    def __init__(self, entry: ModelEntry, server: ModelServer) -> None:
-        self.entry, self._server = entry, server
+    def __init__(self, entry: ModelEntry, server: ModelServer, observe: Observe = unobserved) -> None:
+        self.entry, self._server, self._observe = entry, server, observe
         self._path = entry.endpoint or f"/v1{_ENDPOINT}"
 
     def complete(
@@ -87,21 +88,22 @@ class ChatClient:
             [*(part for item in media for part in item.parts()), {"type": "text", "text": user}] if media else user
         )
         values = self._values(sampling)
-        prompt_tokens = completion_tokens = None
-        for _ in range(_ASKS):
-            answer = self._ask(system, content, schema, values)
-            prompt_tokens = _added(prompt_tokens, answer, "prompt_tokens")
-            completion_tokens = _added(completion_tokens, answer, "completion_tokens")
-            text, finish_reason = _words(answer)
-            if text:
-                seconds = round(time.monotonic() - began, 3)
-                return ChatAnswer(text, finish_reason, prompt_tokens, completion_tokens, seconds)
-            if finish_reason == "length":
-                raise ModelAnswerInvalid(
-                    f"{self.entry.key} spent all {values.get('max_tokens')} tokens of max_tokens thinking.",
-                    hint=f"Raise it: `videomoments models set {self.entry.key} max_tokens=...`, or turn thinking off.",
-                )
-        raise ModelAnswerInvalid(f"{self.entry.key} at {self._server.where} answers without words, {_ASKS} times.")
+        key = self.entry.key
+        with observed(self.entry, self._observe) as call:
+            for _ in range(_ASKS):
+                answer = self._ask(system, content, schema, values)
+                call.prompt_tokens = _added(call.prompt_tokens, answer, "prompt_tokens")
+                call.completion_tokens = _added(call.completion_tokens, answer, "completion_tokens")
+                text, finish_reason = _words(answer)
+                if text:
+                    seconds = round(time.monotonic() - began, 3)
+                    return ChatAnswer(text, finish_reason, call.prompt_tokens, call.completion_tokens, seconds)
+                if finish_reason == "length":
+                    raise ModelAnswerInvalid(
+                        f"{key} spent all {values.get('max_tokens')} tokens of max_tokens thinking.",
+                        hint=f"Raise it: `videomoments models set {key} max_tokens=...`, or turn thinking off.",
+                    )
+            raise ModelAnswerInvalid(f"{key} at {self._server.where} answers without words, {_ASKS} times.")
 
     def _ask(self, system: str, user: Any, schema: dict[str, Any] | None, values: dict[str, Any]) -> Any:
         """The server's answer, once the request is put as it understands it."""

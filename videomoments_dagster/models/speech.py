@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from videomoments_dagster.errors import AsrLowYield, MediaDamaged, MediaError, ModelAnswerInvalid
+from videomoments_dagster.models.calls import Observe, observed, unobserved
 from videomoments_dagster.models.entry import ModelEntry
 from videomoments_dagster.models.heard import given_in, transcript_in
 from videomoments_dagster.models.protocols import Transcription
@@ -34,10 +35,10 @@ _SPOKEN_WORDS_A_SECOND = 1.0
 
 
 class RemoteSpeech:
-    """A SpeechRecognizer behind `/transcribe`. Threads may share it."""
+    """A SpeechRecognizer behind `/transcribe`; tells `observe` of each question. Threads may share it."""
 
-    def __init__(self, entry: ModelEntry, server: ModelServer) -> None:
-        self.key = entry.key
+    def __init__(self, entry: ModelEntry, server: ModelServer, observe: Observe = unobserved) -> None:
+        self.key, self._entry, self._observe = entry.key, entry, observe
         self._path, self._server = entry.endpoint or _ENDPOINT, server
 
     def transcribe(self, audio: Path, *, on_progress: Progress | None = None) -> Transcription:
@@ -69,7 +70,8 @@ class RemoteSpeech:
 
     def _answer(self, audio: Path, report: Progress) -> Any:
         upload = Upload(audio, content_type="audio/wav", on_progress=lambda share: report(share * _UPLOAD_SHARE))
-        return self._server.post(self._path, multipart=upload)
+        with observed(self._entry, self._observe):
+            return self._server.post(self._path, multipart=upload)
 
     @contextmanager
     def _naming(self) -> Iterator[None]:

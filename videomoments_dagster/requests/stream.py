@@ -121,6 +121,12 @@ class RequestStream:
             except redis.ResponseError:  # the stream was emptied and counts from an earlier time again
                 self._redis.xadd(DEAD, dead, maxlen=_MOST_DEAD)
 
+    def dead(self) -> int:
+        """How many messages are in the dead-letter stream."""
+        with reaching(self._redis):
+            count: Any = self._redis.xlen(DEAD)
+            return int(count)
+
     @staticmethod
     def parse(fields: dict[str, str]) -> Message:
         """The message in `fields`, checked. Raises InvalidInput or a subclass that says what is wrong with it."""

@@ -5,6 +5,7 @@ submits, so a tick that dies is taken up again; reading from the cursor never ac
 `run_key` = request id makes a message that is seen twice harmless.
 """
 
+import logging
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from db.models import PipelineRequest
 from db.queries import requests as request_queries
+from videomoments_dagster import logs
 from videomoments_dagster.defs import jobs
 from videomoments_dagster.defs.inputs import cuts_clips
 from videomoments_dagster.defs.partitions import VIDEOS, videos
@@ -24,6 +26,7 @@ from videomoments_dagster.errors import Conflict, ServiceUnavailable, VideoMomen
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stream import DeleteMessage, RequestStream, StartMessage, is_before
 
+_log = logging.getLogger("videomoments.sensors")
 BLOCK_SECONDS = 4.0  # the tick waits for a message, not the daemon's loop (defs/daemon.py)
 BATCH = 50  # messages a tick: far below the 60 s a tick may take
 
@@ -103,6 +106,8 @@ def _take(
         selection = left_undone(context.instance, message.video_id, message.pipeline_type, selection)
     if message.video_id not in tick.added:
         tick.added.append(message.video_id)
+    with logs.bound(request_id=message.request_id, video=message.video_id):
+        _log.info("A run is launched.", extra={"pipeline_type": message.pipeline_type.value})
     tick.runs[message.request_id] = dg.RunRequest(
         run_key=message.request_id,
         job_name=jobs.JOB_OF[message.pipeline_type],

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomoments_dagster.errors import MediaCrashed, MediaDamaged, MediaError, MediaTimeout, ModelError
+from videomoments_dagster.logs import carried
 from videomoments_dagster.models.builtin.speech_activity import RATE_HZ, levels, speech_runs
 from videomoments_dagster.models.builtin.speech_text import transcript_of
 from videomoments_dagster.models.protocols import Transcription
@@ -90,7 +91,7 @@ def recognize(audio: Path, runs: Sequence[Span], on_progress: Progress) -> list[
         with ThreadPoolExecutor(len(shares), thread_name_prefix="speech") as pool:
             try:
                 for number, share in enumerate(shares):
-                    pool.submit(_run, audio, share, number, reports, stop).add_done_callback(reports.put)
+                    pool.submit(carried(_run), audio, share, number, reports, stop).add_done_callback(reports.put)
                 running, done = len(shares), [0.0] * len(shares)
                 weights = [_length(share) / _length(runs) for share in shares]
                 while running:
