@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -12,6 +12,7 @@ from db.models import PipelineRequest, Video
 from db.queries.locks import lock_identifier
 
 UPLOADED = "upload"  # where a video without a source URL came from
+MOST_COUNTED = 10_000  # a place further back in the queue is as good as any other
 ACTIVE = ("queued", "launched")
 """The states of a request that has not ended."""
 _NEWEST_FIRST = (PipelineRequest.requested_at.desc(), PipelineRequest.id.desc())
@@ -125,6 +126,33 @@ def to_cancel(session: Session, limit: int) -> list[PipelineRequest]:
             .limit(limit)
         )
     )
+
+
+def is_deleted(session: Session, request_id: str) -> bool:
+    """Whether the request's video was deleted, or is just being deleted."""
+    state = session.scalar(select(PipelineRequest.state).where(PipelineRequest.request_id == request_id))
+    return state is None or state == "rejected"
+
+
+def queue_position(session: Session, request_id: str) -> int | None:
+    """1 for the request that is taken up next; None when it is not queued. Counted up to MOST_COUNTED."""
+    mine = session.execute(
+        select(PipelineRequest.requested_at, PipelineRequest.id).where(
+            PipelineRequest.request_id == request_id, PipelineRequest.state == "queued"
+        )
+    ).one_or_none()
+    if mine is None:
+        return None
+    before = (
+        select(PipelineRequest.id)
+        .where(
+            PipelineRequest.state == "queued",
+            tuple_(PipelineRequest.requested_at, PipelineRequest.id)
+            < tuple_(literal(mine.requested_at), literal(mine.id)),
+        )
+        .limit(MOST_COUNTED - 1)
+    )
+    return 1 + (session.scalar(select(func.count()).select_from(before.subquery())) or 0)
 
 
 def taken_identifier(session: Session, identifier: str) -> str | None:

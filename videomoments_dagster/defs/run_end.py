@@ -39,17 +39,33 @@ def finish(
         return
     if status != "completed":  # the daemon frees them too, after a while
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    request_id = run.tags.get(REQUEST_TAG)
     with platform.database.session() as session:
-        record(instance, session, run, video, status, error)
-        if request_id := run.tags.get(REQUEST_TAG):
+        started = _record(instance, session, run, video, status, error)
+        if request_id:
             request_queries.mark_finished(session, request_id, error=json.dumps(error) if error else None)
-    try:
+    with suppress(ServiceUnavailable):  # the lock ends by itself
         live = LiveStatus(platform.redis)
-        if live.belongs_to(video, run_id=run.run_id, request_id=run.tags.get(REQUEST_TAG)):
+        if started and live.belongs_to(video, run_id=run.run_id, request_id=request_id):
             live.finish(video, status, error)
+            live.keep_run(video, started, run.run_id, status, error)
         PipelineLock(platform.redis).release(video, lock_owner(run))
-    except ServiceUnavailable:
-        pass  # the lock ends by itself
+
+
+def finish_attempt(
+    instance: dg.DagsterInstance, platform: PlatformResource, run: dg.DagsterRun, error: dict[str, Any]
+) -> None:
+    """Record that `run` failed while its request, status and lock go on with another run."""
+    video = video_of(run)
+    if not video:
+        return
+    with platform.database.session() as session:
+        started = _record(instance, session, run, video, "failed", error)
+    with suppress(ServiceUnavailable):
+        live = LiveStatus(platform.redis)
+        known = live.read(video)
+        if started and known and known.run_id == run.run_id:
+            live.keep_run(video, started, run.run_id, "failed", error)
 
 
 def finish_as_it_ended(instance: dg.DagsterInstance, platform: PlatformResource, run: dg.DagsterRun) -> None:
@@ -87,15 +103,18 @@ def end_unlaunched(platform: PlatformResource, session: Session, request: Pipeli
         PipelineLock(platform.redis).release(video, request.request_id)
 
 
-def record(
+def _record(
     instance: dg.DagsterInstance,
     session: Session,
     run: dg.DagsterRun,
     video: str,
     status: str,
     error: dict[str, Any] | None,
-) -> None:
-    """The end of `run` in its history row."""
+) -> datetime | None:
+    """The end of `run` in its history row; returns when it started. None, and no row, when its video was deleted."""
+    request_id = run.tags.get(REQUEST_TAG)
+    if request_id and request_queries.is_deleted(session, request_id):
+        return None
     started, completed = run_times(instance, run.run_id)
     run_queries.record(
         session,
@@ -107,6 +126,7 @@ def record(
         error_stage=error["stage"] if error else None,
         error_message=f"{error['message']} {error['hint']}".strip() if error else None,
     )
+    return started
 
 
 def how_it_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:

@@ -4,7 +4,7 @@ import dagster as dg
 
 from videomoments_dagster.defs.policies import WILL_RETRY_TAG
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.defs.run_end import error_of, finish, how_it_failed, record, video_of
+from videomoments_dagster.defs.run_end import error_of, finish, finish_attempt, how_it_failed
 
 
 @dg.run_status_sensor(
@@ -35,9 +35,7 @@ def run_failed(context: dg.RunFailureSensorContext, platform: PlatformResource) 
     run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
     error = error_of(context.instance, platform, run, context.failure_event.message)
     if run.tags.get(WILL_RETRY_TAG) == "true":
-        if video := video_of(run):
-            goes_on = {**error, "hint": "Another run goes on from there."}
-            with platform.database.session() as session:
-                record(context.instance, session, run, video, "failed", goes_on)
+        goes_on = {**error, "hint": "Another run goes on from there."}
+        finish_attempt(context.instance, platform, run, goes_on)
         return
     finish(context.instance, platform, run, how_it_failed(context.instance, run), error)
