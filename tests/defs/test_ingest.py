@@ -8,7 +8,9 @@ import pytest
 import redis as redis_client
 import sqlalchemy
 
+from db.queries import deletion, locks
 from db.queries import requests as request_queries
+from tests import factories
 from videomoments_dagster.defs.partitions import VIDEOS
 from videomoments_dagster.defs.policies import REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
@@ -220,6 +222,38 @@ def test_a_deleted_video_loses_its_partition_and_a_later_start_adds_it_again(
     kinds = [type(request).__name__ for request in _partitions(both)]
     assert kinds == ["DeleteDynamicPartitionsRequest", "AddDynamicPartitionsRequest"]
     assert [run.run_key for run in both.run_requests or ()] == ["r9"]
+
+
+def test_a_message_whose_request_was_deleted_with_its_video_starts_nothing(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    """It would be taken for another producer's, and the video would come back: the cursor of a new Redis is behind."""
+    with platform.database.session() as session:
+        row = factories.request(session, "gone", request_id="r1", source_url="https://example.org/gone.mp4", config={})
+    RequestStream(platform.redis).publish(StartMessage.of(row))
+    with platform.database.session() as session:
+        deletion.delete_rows(session, "gone")
+        deletion.delete_requests(session, "gone")
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult)
+    assert (result.run_requests, _partitions(result), _dead(platform)) == ([], [], [])
+    with platform.database.read() as session:
+        assert request_queries.get(session, "r1") is None
+
+
+def test_another_producers_message_for_a_video_that_is_being_deleted_waits(
+    platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
+    RequestStream(platform.redis).publish(
+        StartMessage("r1", "talk", PipelineType.FULL, "https://example.org/talk.mp4", {})
+    )
+    with platform.database.session() as session:
+        request_queries.lock_video(session, "talk")
+        assert isinstance(_tick(platform, instance), dg.SkipReason)
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult)
+    assert [run.run_key for run in result.run_requests or []] == ["r1"]
 
 
 @pytest.mark.parametrize("variable", ["REDIS_URL", "DATABASE_URL"])

@@ -37,19 +37,21 @@ class Requested(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StartMessage:
-    """Start the pipeline of a video. `url` is None for uploads and re-runs."""
+    """Start the pipeline of a video. `url` is None for uploads and re-runs. `is_recorded`: it was made of a row, so
+    that without the row its video was deleted."""
 
     request_id: str
     video_id: str
     pipeline_type: PipelineType
     url: str | None
     config: dict[str, Any]
+    is_recorded: bool = False
 
     @classmethod
     def of(cls, row: "Requested") -> "StartMessage":
         """The message of a request's row."""
         kind = PipelineType(row.pipeline_type)
-        return cls(row.request_id, row.video_identifier, kind, row.source_url, row.config)
+        return cls(row.request_id, row.video_identifier, kind, row.source_url, row.config, is_recorded=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class RequestStream:
             }
             if message.url:
                 fields["url"] = message.url
+            if message.is_recorded:
+                fields["recorded"] = "1"
         with reaching(self._redis):
             return str(self._redis.xadd(STREAM, fields))
 
@@ -151,6 +155,7 @@ class RequestStream:
             pipeline_type=pipeline_type,
             url=url,
             config=config,
+            is_recorded=fields.get("recorded") == "1",
         )
 
 

@@ -22,7 +22,7 @@ from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.resuming import left_undone
 from videomoments_dagster.defs.run_end import end_unlaunched, has_run
 from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
-from videomoments_dagster.errors import Conflict, ServiceUnavailable, VideoMomentsError
+from videomoments_dagster.errors import Conflict, VideoMomentsError
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stream import DeleteMessage, RequestStream, StartMessage, is_before
 
@@ -56,13 +56,13 @@ def ingest(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
         for identifier, fields in messages:
             try:
                 _take(context, platform, stream.parse(fields), tick)
-            except ServiceUnavailable:
-                raise
             except VideoMomentsError as error:
+                if error.retryable:  # a service is away, or the video is just being deleted
+                    raise
                 stream.bury(identifier, fields, f"{error.code}: {error.message}")
                 tick.dead += 1
         newest = None if messages else stream.newest()
-    except ServiceUnavailable as error:
+    except VideoMomentsError as error:
         return dg.SkipReason(error.message)
     if newest and is_before(newest, cursor):  # another Redis, whose clock is behind: known requests are known still
         return dg.SensorResult(skip_reason=f"The stream begins anew at {newest}: it is read again.", cursor="0-0")
@@ -93,6 +93,8 @@ def _take(
         return
     with platform.database.session() as session:
         row = request_queries.get(session, message.request_id)
+        if row is None and message.is_recorded:
+            return  # deleted since, with its video
         if row is None:
             row = _record(session, message)
         if row.state in {"finished", "rejected"}:
