@@ -61,6 +61,11 @@ class PlatformResource(dg.ConfigurableResource):
         return _database(self.settings.database_url)
 
     @property
+    def dagster_database(self) -> Database:
+        """Dagster's own tables, for what Dagster itself does not do with them."""
+        return _database(self.settings.dagster_database_url)
+
+    @property
     def redis(self) -> "redis.Redis":
         return _redis(self.settings.redis_url)
 
