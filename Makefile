@@ -1,9 +1,9 @@
-# make install | demo | up | test | bench: needs Python 3.11 or newer and make, nothing else.
+# make install | demo | up | test | bench | faults: needs Python 3.11 or newer and make, nothing else.
 SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: install demo up test lint bench lock clean
+.PHONY: install demo up test lint bench faults lock clean
 .DEFAULT_GOAL := help
 
 help:            ## say what can be made
@@ -23,6 +23,8 @@ lint: .venv/dev
 	$(BIN)/basedpyright --level error
 bench: .venv/dev        ## measured ratios against stated baselines
 	$(BIN)/python -m benchmarks
+faults: .venv/dev       ## the real stack, each fault at several moments, and what became of the videos
+	nice $(BIN)/python -m faults --write
 
 .venv/runtime: requirements/runtime.lock pyproject.toml
 	@scripts/install.sh "$(PYTHON)" runtime

@@ -11,9 +11,13 @@ import signal
 import statistics
 import sys
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
+
+import psutil
 
 from faults.disk import may_mount, mount_small_disk
 from faults.injecting import inject
@@ -22,6 +26,8 @@ from faults.kinds import FAULTS, Fault
 from faults.site import site
 from videomoments_dagster.requests.stages import Stage
 
+_DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "faults.md"
+_MARK = "<!-- `make faults` writes what follows -->"
 _DISK_BYTES = 64 * 1024 * 1024
 
 
@@ -29,12 +35,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="faults")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--keep", type=Path, help="directory to work in, kept")
+    parser.add_argument("--write", action="store_true", help="renew the table in docs/faults.md")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     chosen = [fault for fault in FAULTS if not options.names or any(name in fault.name for name in options.names)]
     if not chosen:
         sys.exit(f"No fault is named so: there are {', '.join(fault.name for fault in FAULTS)}.")
-    print(f"{os.cpu_count()} cores, Python {machine.python_version()}, seed {options.seed}", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended by SIGTERM."))  # what runs is stopped on the way out
     directory = options.keep or Path(tempfile.mkdtemp(prefix="faults-"))
     if may_mount():
@@ -42,34 +48,47 @@ def main() -> None:
     else:
         chosen = [fault for fault in chosen if not fault.needs_disk]
         print("This kernel allows no mounts: no fault that needs a disk of its own is tried.")
+    begun = time.monotonic()
     verdicts: dict[str, list[Verdict]] = {fault.name: [] for fault in chosen}
     with site(directory) as started:
         for number, (fault, aim) in enumerate(_in_turn(chosen)):
             verdict = inject(started, fault, aim, f"v{number}", seed=options.seed)
             verdicts[fault.name].append(verdict)
             _tell(number, fault, aim, verdict)
-    print("\n".join(table(verdicts)))
+    report = _report(verdicts, options.seed, time.monotonic() - begun)
+    print(report)
+    if options.write:
+        text = _DOCUMENT.read_text().partition(_MARK)[0]
+        _DOCUMENT.write_text(f"{text}{_MARK}\n\n{report}\n")
     sys.exit(any(not verdict.recovered for each in verdicts.values() for verdict in each))
 
 
-def table(verdicts: dict[str, list[Verdict]]) -> list[str]:
-    """In Markdown."""
+def _report(verdicts: dict[str, list[Verdict]], seed: int, seconds: float) -> str:
+    """The machine, the table, and a line for each violation; in Markdown."""
+    memory = psutil.virtual_memory().total / 1024**3
+    every = [verdict for each in verdicts.values() for verdict in each]
+    ends = Counter(end for verdict in every for end in verdict.ends.values())
     lines = [
+        f"{os.cpu_count()} cores, {memory:.0f} GiB, Linux {machine.release()}, Python {machine.python_version()};"
+        f" seed {seed}; {len(every)} injections in {seconds / 60:.0f} minutes. Videos that ended"
+        f" {', '.join(f'{state}: {number}' for state, number in ends.most_common())}.",
+        "",
         "| fault | injections | recovered | lost | duplicated | seconds to recover: median, worst |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, each in verdicts.items():
         if each:
-            seconds = [verdict.seconds for verdict in each]
+            seconds_each = [verdict.seconds for verdict in each]
             cells = (
                 len(each),
                 sum(verdict.recovered for verdict in each),
                 sum(len(verdict.lost) for verdict in each),
                 sum(len(verdict.duplicated) for verdict in each),
-                f"{statistics.median(seconds):.1f}, {max(seconds):.1f}",
+                f"{statistics.median(seconds_each):.1f}, {max(seconds_each):.1f}",
             )
             lines.append(f"| {name} | {' | '.join(map(str, cells))} |")
-    return lines
+    seen = [f"- {name}: {violation}" for name, each in verdicts.items() for v in each for violation in v.violations]
+    return "\n".join([*lines, "", *(seen or ["Violations: none."])])
 
 
 def _in_turn(faults: Sequence[Fault]) -> Iterator[tuple[Fault, Stage | None]]:

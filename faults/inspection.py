@@ -10,7 +10,6 @@ from typing import Any
 
 from faults.servers import MOMENTS
 from faults.site import ENDED, Site
-from tests.storage.bucket_server import BUCKET
 from videomoments_dagster.storage import names
 from videomoments_dagster.temp_files import RESUME, TempFiles
 
@@ -70,7 +69,7 @@ def inspect(
 
 def inspect_deleted(site: Site, video: str) -> list[str]:
     """What is left of a deleted video."""
-    left = [f"object {name}" for name in objects_of(site, video)]
+    left = [f"object {name}" for name in site.objects(video).values()]
     left += [f"row of {video}"] * len(site.rows("database", "SELECT 1 FROM videos WHERE identifier = %s", video))
     partition = "SELECT 1 FROM dynamic_partitions WHERE partition = %s"
     end = time.monotonic() + 30
@@ -83,10 +82,6 @@ def inspect_deleted(site: Site, video: str) -> list[str]:
         left += [f"key {key}" for key in client.scan_iter(f"pipeline:{video}:*")]
     left += [str(path) for path in temporary(site, video)]
     return [f"{video} was deleted, and left: {', '.join(left)}"] if left else []
-
-
-def objects_of(site: Site, video: str) -> set[str]:
-    return {name for name in list(site.servers.bucket.objects) if name.startswith(names.prefixes(video))}
 
 
 def strays(site: Site) -> list[str]:
@@ -172,12 +167,11 @@ def _inspect_runs(site: Site, video: str, request: str, verdict: Verdict) -> Non
 
 def _inspect_results(site: Site, video: str, verdict: Verdict, *, moments: int | None) -> None:
     """Every object has a row that names it, every row its object."""
-    root = f"gs://{BUCKET}/"
     rows = site.rows("database", "SELECT id, cloud_url FROM videos WHERE identifier = %s", video)
     if len(rows) > 1:
         verdict.duplicated.append(f"{len(rows)} rows of {video}")
     ids = [id_ for id_, _ in rows]
-    found = objects_of(site, video)
+    found = site.objects(video)
     urls = [url for _, url in rows]
     urls += _column(site, "SELECT cloud_url FROM clips WHERE video_id = ANY(%s)", ids)
     urls += _column(
@@ -186,10 +180,10 @@ def _inspect_results(site: Site, video: str, verdict: Verdict, *, moments: int |
         " WHERE coalesce(t.video_id, c.video_id) = ANY(%s)",
         ids,
     )
-    named = {url.removeprefix(root) for url in urls}
-    verdict.broken += [f"{video}: row without its object {name}" for name in sorted(named - found)]
+    verdict.broken += [f"{video}: row without its object {url}" for url in sorted(set(urls) - set(found))]
     derived = {names.audio(video), names.keyframes(video)} if rows else set()
-    orphans = {name for name in found - named - derived if not (rows and name.startswith(f"answers/{video}/"))}
+    unnamed = {found[url] for url in set(found) - set(urls)} - derived
+    orphans = {name for name in unnamed if not (rows and name.startswith(f"answers/{video}/"))}
     verdict.broken += [f"{video}: object {name} without a row" for name in sorted(orphans)]
     twice = _column(
         site,

@@ -33,11 +33,12 @@ _MOMENT = re.compile(r"^\[(\d+) ", re.MULTILINE)
 @dataclass
 class Servers:
     """`sent_bytes` of each source by its path. `transcribed` counts the speech model's answers, `answered` those of the
-    chat model by the question's digest: no two transcripts are alike, so no two videos ask the same."""
+    chat model by the question's digest: no two transcripts are alike, so no two videos ask the same. Without `bucket`
+    and `stubs` the platform has its directory and its builtin models."""
 
     web: Web
-    bucket: BucketServer
     video: Path
+    bucket: BucketServer | None = None
     sent_bytes: Counter[str] = field(default_factory=Counter)
     transcribed: int = 0
     answered: Counter[str] = field(default_factory=Counter)
@@ -51,6 +52,7 @@ class Servers:
 
     @contextmanager
     def bucket_answers(self, status: int) -> Iterator[None]:
+        assert self.bucket, "the platform stores in a directory"
         self.bucket.outage = answer_status(status)
         try:
             yield
@@ -122,7 +124,7 @@ class Servers:
 def servers(video: Path) -> Iterator[Servers]:
     """All of them on loopback, for as long as this lasts."""
     with serving() as web, running() as bucket:
-        found = Servers(web, bucket, video)
+        found = Servers(web, video, bucket)
         bucket.before_answer = _take_time
         with ChatStub(found._answer) as chat, SpeechStub(found._hear) as speech:
             found.stubs = (chat, speech)

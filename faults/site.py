@@ -23,6 +23,7 @@ from videomoments_dagster.models.registry import ModelRegistry
 from videomoments_dagster.settings import get_settings
 from videomoments_dagster.stack.postgres import connect
 from videomoments_dagster.stack.process_table import kill_all, marked
+from videomoments_dagster.storage import names
 
 CONFIG = {"min_moment_length": 1, "padding_left": 0.5, "padding_right": 0.5}
 ENDED = {"completed", "failed", "partial", "cancelled"}
@@ -101,8 +102,19 @@ class Site:
         suffix = "_status"
         return {name.removesuffix(suffix): text for name, text in fields.items() if name.endswith(suffix)}
 
+    def objects(self, video: str) -> dict[str, str]:
+        """What is stored under the video's prefixes: URL to name."""
+        if bucket := self.servers.bucket:
+            root, stored = f"gs://{BUCKET}", list(bucket.objects)
+        else:
+            directory = self.home / "objects"
+            root, stored = directory.as_uri(), [str(path.relative_to(directory)) for path in _files(directory)]
+        return {f"{root}/{name}": name for name in stored if name.startswith(names.prefixes(video))}
+
     def register_models(self) -> None:
         """Point the registry to the stubs, as after the platform's installation, and after Redis lost everything."""
+        if not self.servers.stubs:
+            return
         chat, speech = self.servers.stubs
         with self.redis() as client:
             registry = ModelRegistry(client, get_settings())
@@ -166,6 +178,7 @@ def site(directory: Path) -> Iterator[Site]:
     key.write_text(json.dumps(throw_away_account()))
     video = draw(directory / "short.mp4", Drawing(seconds=SENTENCES))
     with servers(video) as around:
+        assert around.bucket
         platform = Platform(
             home,
             GCS_BUCKET_NAME=BUCKET,
@@ -182,6 +195,10 @@ def site(directory: Path) -> Iterator[Site]:
             yield found
         finally:
             platform.down()
+
+
+def _files(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_file()]
 
 
 def _command(process: psutil.Process) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,8 +19,14 @@ import psycopg2
 import pytest
 import requests
 
+from faults.inspection import inspect
+from faults.kinds import COMPLETED, Scene, flush_redis, kill, kill_executing
+from faults.servers import Servers
+from faults.site import Site
 from tests.media.make import Drawing, draw
+from tests.stack.platforms import Platform as StartedPlatform
 from tests.web import Web, serving
+from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -183,6 +190,23 @@ def test_what_runs_and_what_waits_is_cancelled_within_seconds_and_starts_again_a
     assert not [path for path in (platform.home / "temp").rglob("*") if path.is_file() and "endless" in str(path)]
     platform.command("retry", "waiting", "--wait")
     assert platform.web.hits["/waiting.mp4"] == 1
+
+
+def test_several_faults_at_once_lose_no_video_and_do_nothing_twice(platform: Platform, library) -> None:
+    """A few of `make faults`, in the life of two videos: on the way in, at work, and all that Redis knew."""
+    site = Site(StartedPlatform(platform.home, usual_ports=True), Servers(platform.web, platform.video))
+    scene = Scene(site, ["faulty-0", "faulty-1"], random.Random(5))
+    scene.submit()
+    for aim, act in (
+        (Stage.VIDEO_DOWNLOAD, kill("API")),
+        (Stage.VIDEO_DOWNLOAD, kill("Code server")),
+        (Stage.TRANSCRIPTION, kill_executing),
+        (None, flush_redis),
+    ):
+        scene.wait_for(aim)
+        act(scene)
+    verdict = inspect(site, scene.accepted, since=0, allowed=COMPLETED, fetches=2, whole=False)
+    assert verdict.violations == []
 
 
 def test_the_dagster_ui_materializes_and_backfills_without_run_config(platform: Platform, library) -> None:
