@@ -25,7 +25,7 @@ KEPT_TYPES = (
     "PIPELINE_FAILURE",
     "PIPELINE_CANCELED",
 )
-"""Run status sensors read the last three by their storage ids; the others are assets', and what people look for later."""
+"""Run status sensors read the last three by their storage ids; the others are assets', and what people look for."""
 _NOT_ENDED = ("NOT_STARTED", "MANAGED", "QUEUED", "STARTING", "STARTED", "CANCELING")
 _BATCH = 10_000
 
@@ -46,7 +46,7 @@ _PRUNE = text(
     """
 ).bindparams(bindparam("kept", expanding=True), bindparam("not_ended", expanding=True))
 _SIZE = text(
-    "SELECT pg_total_relation_size('event_logs'), (SELECT reltuples FROM pg_class WHERE relname = 'event_logs')"
+    "SELECT pg_total_relation_size('event_logs'), reltuples FROM pg_class WHERE relname = 'event_logs'"
 )
 
 

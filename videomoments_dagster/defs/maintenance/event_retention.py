@@ -12,8 +12,8 @@ _LAST_ID = "last_id"
 
 @dg.asset(group_name="maintenance", kinds={"postgres"}, owners=["team:platform"])
 def event_retention(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
-    """Details of runs that ended more than VIDEOMOMENTS_EVENT_DAYS ago, gone from Dagster's event log. Materializations,
-    checks, failures and the runs themselves stay. It goes on where it stopped the last time."""
+    """Details of runs that ended more than VIDEOMOMENTS_EVENT_DAYS ago, gone from Dagster's event log.
+    Materializations, checks, failures and the runs themselves stay. It goes on where it stopped the last time."""
     database, before = platform.dagster_database, datetime.now(UTC) - timedelta(days=platform.settings.event_days)
     events = text_bytes = 0
     last_id = _where_it_stopped(context)
@@ -35,4 +35,4 @@ def event_retention(context: dg.AssetExecutionContext, platform: PlatformResourc
 def _where_it_stopped(context: dg.AssetExecutionContext) -> int:
     latest = context.instance.get_latest_materialization_event(dg.AssetKey("event_retention"))
     known = latest.asset_materialization.metadata.get(_LAST_ID) if latest and latest.asset_materialization else None
-    return known.value if isinstance(known, dg.IntMetadataValue) else 0
+    return (known.value or 0) if isinstance(known, dg.IntMetadataValue) else 0
