@@ -36,6 +36,7 @@ class Database:
             pool_pre_ping=True,
             pool_use_lifo=True,
             connect_args=connect_arguments(address),
+            hide_parameters=True,  # errors are logged, and values may be secret
         )
         event.listen(self.engine, "connect", _set_up)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)

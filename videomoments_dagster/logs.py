@@ -57,9 +57,19 @@ def configure(process: str, log_format: Literal["json", "text"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each plugin it has, whenever it is loaded
     logging.captureWarnings(True)
     sys.excepthook = _log_end
     threading.excepthook = _log_end_of_thread
+
+
+def readable(line: str) -> str:
+    """The message of a line of JSON, and its traceback; another line as it is."""
+    try:
+        fields = json.loads(line)
+        return "\n".join(filter(None, (fields["message"], fields.get("exception"))))
+    except (ValueError, TypeError, KeyError):
+        return line
 
 
 class _Lines(logging.Formatter):

@@ -74,6 +74,7 @@ def _engine(url: str) -> sqlalchemy.Engine:
                 pool_size=POOL_SIZE,
                 max_overflow=MAX_OVERFLOW,
                 pool_use_lifo=True,
+                hide_parameters=True,
                 future=True,
             )
             event.listen(_engines[url], "checkout", _replace_if_cut)

@@ -20,6 +20,7 @@ from videomoments_dagster.defs.policies import PARTITION_TAG, REQUEST_TAG
 from videomoments_dagster.redaction import keep_environment_secret, redacted
 from videomoments_dagster.settings import get_settings
 
+_NOT_DONE = "Dependencies for step "
 _as_dagster = SerializableErrorInfo.from_traceback.__func__  # pyright: ignore[reportFunctionMemberAccess]
 
 
@@ -50,20 +51,21 @@ def _console(name: str, level: str | int) -> logging.Logger:
 
 
 def _in_our_words(record: logging.LogRecord) -> bool:
-    """The record of a run with our names for what it is about; of a tick's there is nothing to change. Left out is a
-    failure with a name: defs/tracking.py has logged it."""
+    """The record of a run with our names for what it is about; of a tick's there is nothing to change. Left out are a
+    failure with a name, which defs/observing.py has logged, and the list of all that is not done after it."""
     about: Any = getattr(record, "dagster_meta", None)
     if about is None or "job_tags" not in about:
         return True
     record.msg, record.args = about["orig_message"], ()
     tags = about["job_tags"]
-    record.run_id, record.step = about["run_id"], about["step_key"]
-    record.request_id, record.video = tags.get(REQUEST_TAG), tags.get(PARTITION_TAG)
+    told = {"step": about["step_key"], "run_id": about["run_id"]}
+    told |= {"request_id": tags.get(REQUEST_TAG), "video": tags.get(PARTITION_TAG)}
+    vars(record).update({name: value for name, value in told.items() if value})
     event = about["dagster_event"]
     data = event.event_specific_data if event else None
-    if getattr(data, "user_failure_data", None):
+    if getattr(data, "user_failure_data", None) or about["orig_message"].startswith(_NOT_DONE):
         return False
-    if error := getattr(data, "error", None):
+    if (error := getattr(data, "error", None)) and not getattr(data, "first_step_failure_event", None):
         record.exception = error.to_string()
     return True
 

@@ -9,7 +9,7 @@ import dagster as dg
 import redis
 
 from videomoments_dagster import logs
-from videomoments_dagster.defs.policies import REQUEST_TAG
+from videomoments_dagster.defs.policies import PARTITION_TAG, REQUEST_TAG
 from videomoments_dagster.errors import Cancelled
 from videomoments_dagster.models.calls import ModelCall
 from videomoments_dagster.requests.metrics import MODEL_SECONDS, MODEL_TOKENS, STAGE_SECONDS, Metrics
@@ -22,9 +22,7 @@ _log = logging.getLogger("videomoments.stages")
 def observed(context: dg.AssetExecutionContext, client: "redis.Redis", stage: Stage) -> Iterator[None]:
     """Every line logged in the body says what it is about; its beginning and its end are lines of their own. The
     outcome is completed, failed, cancelled, or interrupted when it goes on in another process."""
-    run = context.run
-    about = {"request_id": run.tags.get(REQUEST_TAG), "video": context.partition_key, "run_id": run.run_id}
-    with logs.bound(**about, stage=stage.value):
+    with logs.bound(**about(context.run), stage=stage.value):
         began, outcome = time.monotonic(), "interrupted"
         _log.info("%s begins.", stage)
         try:
@@ -45,6 +43,11 @@ def observed(context: dg.AssetExecutionContext, client: "redis.Redis", stage: St
             seconds = round(time.monotonic() - began, 3)
             _log.info("%s %s.", stage, outcome, extra={"seconds": seconds, "outcome": outcome})
             Metrics(client).observe(STAGE_SECONDS, (stage.value, outcome), seconds)
+
+
+def about(run: dg.DagsterRun) -> dict[str, str | None]:
+    """What lines about a run carry."""
+    return {"request_id": run.tags.get(REQUEST_TAG), "video": run.tags.get(PARTITION_TAG), "run_id": run.run_id}
 
 
 def counting(client: "redis.Redis") -> Callable[[ModelCall], None]:

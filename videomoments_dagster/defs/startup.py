@@ -4,10 +4,12 @@ end of temporary files that an earlier platform left.
 Idempotent. Limits come from the settings, never from hand edits in the UI.
 """
 
+import logging
 import sys
 
 import dagster as dg
 
+from videomoments_dagster.defs import logs
 from videomoments_dagster.defs.policies import pool_limits
 from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.settings import get_settings
@@ -22,7 +24,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    logs.configure("dagster-storage")
     try:
         main()
     except VideoMomentsError as error:
-        sys.exit(f"{error.message} {error.hint}")
+        logging.getLogger("videomoments").critical("%s %s", error.message, error.hint)
+        sys.exit(1)

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
+from videomoments_dagster.logs import readable
+
 LONGEST_LOG_BYTES = 10 * 1024**2
 
 
@@ -41,10 +43,10 @@ def open_log(path: Path) -> IO[bytes]:
 
 
 def last_lines(path: Path, count: int = 15) -> str:
-    """The end of a log, at most `count` lines."""
+    """The end of a log as people read it, at most `count` lines of the file."""
     try:
         with path.open("rb") as log:
             log.seek(max(0, path.stat().st_size - 8192))
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-count:])
+            return "\n".join(map(readable, log.read().decode(errors="replace").splitlines()[-count:]))
     except OSError:
         return ""

@@ -119,7 +119,7 @@ def make_plan(settings: Settings, home: Home, *, with_dagster: bool) -> Plan:
     redis = (REDIS,) if plan.redis else ()
     if with_dagster:
         plan.parts += [Part(_code_server(plan), database), Part(_DagsterStorage(plan), database)]
-    plan.parts.append(Part(_step(plan, SCHEMA, "videomoments_dagster.cli.main", "db", "upgrade"), database))
+    plan.parts.append(Part(_step(plan, SCHEMA, "videomoments_dagster.stack.schema"), database))
     plan.parts.append(Part(_api(plan), (*database, *redis)))
     if with_dagster:
         plan.parts.append(Part(_webserver(plan), (STORAGE, CODE)))

@@ -80,6 +80,8 @@ class EmbeddedPostgres(EmbeddedServer):
             "unix_socket_directories": "",
             "max_connections": 200,
             "timezone": "UTC",
+            "log_min_error_statement": "panic",  # statements and details quote values, which may be secret
+            "log_error_verbosity": "terse",
         }
         settings = [f"{name}={value}" for name, value in options.items()]
         settings += _FAST if self.fast else ()

@@ -17,6 +17,7 @@ from videomoments_dagster.defs.tracking import Progress, stage
 from videomoments_dagster.errors import StageInputMissing, VideoMomentsError
 from videomoments_dagster.media.fetch import fetch
 from videomoments_dagster.media.probe import MediaInfo, probe
+from videomoments_dagster.redaction import redacted
 from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.storage import names
 from videomoments_dagster.storage.base import StoredObject
@@ -64,7 +65,7 @@ def video(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.M
             "video_codec": row.video_codec or "",
             "audio_codec": row.audio_codec or "none",
             "cloud_url": row.cloud_url,
-            "source": row.source_url or "upload",
+            "source": redacted(row.source_url or "upload"),
             "play": metadata.link(platform, f"/api/videos/{key}/stream"),
         }
     )
@@ -110,7 +111,7 @@ def _keep(
         if reject and not error.retryable:
             platform.store.delete(reject.name)
         shown = urlsplit(url).path.rpartition("/")[2] if url else "The uploaded file"
-        raise type(error)(error.message.replace(path.name, shown or url or ""), hint=error.hint) from error
+        raise type(error)(error.message.replace(path.name, shown or redacted(url or "")), hint=error.hint) from error
     name = names.video(key, info.extension)
     stored = platform.store.put_file(name, path, f"video/{info.extension}")
     cloud_url = platform.store.cloud_url(name)

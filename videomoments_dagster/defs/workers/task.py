@@ -19,6 +19,8 @@ import dagster as dg
 from celery.utils.log import get_task_logger
 from dagster._utils.interrupts import capture_interrupts
 
+from videomoments_dagster import logs
+from videomoments_dagster.defs.observing import about
 from videomoments_dagster.defs.policies import PARTITION_TAG, lock_owner
 from videomoments_dagster.defs.workers.keeping import Keeper
 from videomoments_dagster.errors import ServiceUnavailable
@@ -49,8 +51,9 @@ class LeasedTask(celery.Task):
             with dg.DagsterInstance.get() as instance:
                 lease = _with_flag(lease, instance, run_id)
                 with _interruptible(), Keeper(lease, holder, instance, run_id).keep():
-                    if _may_start(instance, run_id):
-                        super().__call__(*args, **kwargs)
+                    if run := _startable(instance, run_id):
+                        with logs.bound(**about(run)):
+                            super().__call__(*args, **kwargs)
                 _end_cancelled(instance, run_id)
         except (LeaseLost, ServiceUnavailable) as error:
             _log.warning("Run %s is left to others: %s", run_id, error)
@@ -88,19 +91,19 @@ def _claim(lease: RunLease, holder: str) -> bool:
             threading.Event().wait(RENEW_SECONDS)
 
 
-def _may_start(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether the run still waits to be executed. To be asked under the lease: then no other can answer yes.
+def _startable(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun | None:
+    """The run, if it still waits to be executed. To be asked under the lease: then no other gets it.
 
     A retry waits until the process of the run before it is gone; it is launched again.
     """
     run = instance.get_run_by_id(run_id)
     if run is None or run.status not in {dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED}:
         _log.info("Run %s is %s: this message is dropped.", run_id, run.status.value if run else "gone")
-        return False
+        return None
     parent = run.parent_run_id and RunLease(lease_client(get_settings().redis_url), run.parent_run_id).holder()
     if parent:
         _log.info("Run %s waits for the end of the one before it, on %s.", run_id, parent)
-    return not parent
+    return None if parent else run
 
 
 def _with_flag(lease: RunLease, instance: dg.DagsterInstance, run_id: str) -> RunLease:
