@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 
@@ -17,6 +18,17 @@ def connect(url: str, *, timeout_seconds: float = 15.0) -> "redis.Redis":
         socket_timeout=timeout_seconds,
         health_check_interval=30,
     )
+
+
+def keys_like(client: "redis.Redis", before: str, after: str) -> Iterator[str]:
+    """What stands between `before` and `after` in the names of keys, without holding up the server or keeping them all:
+    in no order, and one may come twice. Raises ServiceUnavailable."""
+    cursor: Any = None
+    while cursor != 0:
+        with reaching(client):
+            answer: Any = client.scan(cursor or 0, match=f"{before}*{after}", count=500)
+        cursor, found = answer
+        yield from (str(key).removeprefix(before).removesuffix(after) for key in found)
 
 
 @contextmanager

@@ -1,15 +1,12 @@
 """`videomoments check`: the asset checks of one video or of all, run in this process and recorded in Dagster."""
 
-import os
 import warnings
 from typing import Annotated
 
 import typer
 
+from videomoments_dagster.cli.instance import use_running_platform
 from videomoments_dagster.cli.output import console, print_json
-from videomoments_dagster.errors import ServiceUnavailable
-from videomoments_dagster.settings import get_settings
-from videomoments_dagster.stack.home import Home
 
 
 def check(
@@ -20,7 +17,7 @@ def check(
     """Run the asset checks of one video, or of all. Exit code 1 when any fails."""
     if (video is None) != all_videos:
         raise typer.BadParameter("Give a video, or --all.")
-    _use_running_platform()
+    use_running_platform()
     warnings.filterwarnings("ignore", message="Specifying a partitions_def on an AssetCheckSpec")  # a preview, pinned
     from videomoments_dagster.definitions import defs
     from videomoments_dagster.defs.run_checks import known_videos, run_checks
@@ -44,17 +41,3 @@ def check(
         console().print(f"{len(outcomes)} checks, {failed} failed.")
     if failed:
         raise typer.Exit(1)
-
-
-def _use_running_platform() -> None:
-    """Dagster finds its instance by environment variables: those of the running platform, unless they are set."""
-    if os.environ.get("DAGSTER_HOME"):
-        return
-    home = Home(get_settings().home)
-    running = home.running()
-    if not running:
-        raise ServiceUnavailable(
-            f"No platform runs in {home.path}.", hint="Start it with `videomoments up --detach`, or set DAGSTER_HOME."
-        )
-    os.environ |= running["environment"]
-    get_settings.cache_clear()

@@ -32,6 +32,10 @@ COMMANDS = {
     "retry": ("control", "Do what a video's last run left undone."),
     "run": ("run", "Run the pipeline again for one video, or for all."),
     "check": ("check", "Run the asset checks of one video, or of all."),
+    "sweep": (
+        "sweep",
+        "Find what rows, files, partitions, locks and statuses disagree about, and mend it with --fix.",
+    ),
     "db": ("database", "Migrate and check the database."),
     "doctor": ("doctor", "Say what this machine has and lacks, and what to do about it."),
 }

@@ -1,10 +1,12 @@
 """`pipeline:{video}:lock`: one start at a time for a video, owned by a token, gone by itself when its owner dies."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import redis
 
-from videomoments_dagster.redis_connection import reaching
+from videomoments_dagster.redis_connection import keys_like, reaching
 
 TTL_SECONDS = 30 * 60
 
@@ -17,6 +19,15 @@ return redis.call('EXPIRE', KEYS[1], ARGV[2])
 
 def _key(video: str) -> str:
     return f"pipeline:{video}:lock"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLock:
+    """`idle_seconds`: since it was taken or renewed. Who lives renews it six times in TTL_SECONDS."""
+
+    video: str
+    owner: str
+    idle_seconds: float
 
 
 class PipelineLock:
@@ -43,6 +54,16 @@ class PipelineLock:
         with reaching(self._redis):
             value: Any = self._redis.get(_key(video))
             return value
+
+    def held(self) -> Iterator[HeldLock]:
+        """Every lock that somebody holds, in no order; one may come twice."""
+        for video in keys_like(self._redis, *_key("*").split("*")):
+            with reaching(self._redis), self._redis.pipeline(transaction=False) as batch:
+                batch.get(_key(video))
+                batch.pttl(_key(video))
+                owner, left_ms = batch.execute()
+            if owner is not None:
+                yield HeldLock(video, owner, TTL_SECONDS - left_ms / 1000)
 
     def _if_owned(self, video: str, owner: str, ttl_seconds: int) -> bool:
         with reaching(self._redis):

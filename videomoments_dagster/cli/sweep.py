@@ -1,0 +1,55 @@
+"""`videomoments sweep`: do rows, files, partitions, Redis and Dagster agree? Runs in this process."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from videomoments_dagster.cli.instance import use_running_platform
+from videomoments_dagster.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from videomoments_dagster.defs.consistency.report import Report
+
+
+def sweep(
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is found; without it nothing is changed")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="The report as one JSON object")] = False,
+) -> None:
+    """Find what rows, files, partitions, locks and statuses disagree about, and mend it with --fix.
+
+    What belongs to a video that is being processed is left alone, and so is a file younger than an hour that no row
+    names. Exit code 1 when something is wrong still.
+    """
+    use_running_platform()
+    from videomoments_dagster.defs.consistency.sweep import sweep_here
+
+    report = sweep_here(fix=fix)
+    if json_output:
+        print_json({**asdict(report), "total": report.total, "left": report.left})
+    else:
+        _show(report)
+    if report.left:
+        raise typer.Exit(1)
+
+
+def _show(report: "Report") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    if report.findings:
+        table = Table(box=None, pad_edge=False)
+        for column in ("", "what", "video", "name", "wrong", "fix"):
+            table.add_column(column, overflow="fold")
+        for found in report.findings:
+            mark = "[green]✓[/]" if found.fixed else "[red]✗[/]"
+            table.add_row(mark, *map(escape, (found.kind, found.video, found.name, found.wrong, found.fix)))
+        console().print(table)
+    if report.total > len(report.findings):
+        console().print(f"… and {report.total - len(report.findings)} more.")
+    console().print(
+        f"{report.videos} videos, {report.objects} files: {report.total} wrong, {report.total - report.left} fixed;"
+        f" {report.in_work} videos in work left alone. {report.seconds:.1f} s."
+    )
+    if report.left and not report.fix:
+        console().print("`videomoments sweep --fix` mends what it can.")

@@ -1,0 +1,82 @@
+"""Rows of the history that say `running` while no such run lives."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from db.queries import consistency as queries
+from db.queries import runs as run_queries
+from db.queries.consistency import Running
+from videomoments_dagster.defs.consistency.report import Kind
+from videomoments_dagster.defs.consistency.work import BATCH, GONE, Work, long_ago
+from videomoments_dagster.defs.policies import PARTITION_TAG
+from videomoments_dagster.defs.run_end import finish_as_it_ended
+from videomoments_dagster.defs.tracking import run_times
+
+_RUNS_OF_A_VIDEO = 100  # the newest before a row's start; its run is among the first of them
+
+
+def sweep_history(work: Work) -> None:
+    """Rows of the history that say `running` while no such run lives."""
+    for page in _running_rows(work):
+        living = _living_rows(work, page)
+        for row in page:
+            if row.identifier in living:
+                continue
+            work.findings.add(
+                Kind.STUCK_HISTORY,
+                row.video,
+                row.identifier,
+                "It says running, and no such run lives.",
+                fix="Records its end.",
+                fixed="Its end is recorded.",
+                mend=lambda row=row: _mend_history(work, row),
+            )
+
+
+def _running_rows(work: Work) -> Iterator[list[Running]]:
+    last = None
+    while True:
+        with work.platform.database.read() as session:
+            page = queries.running_after(session, last, before=long_ago(), limit=BATCH)
+        if page:
+            yield page
+        if len(page) < BATCH:
+            return
+        last = page[-1].identifier
+
+
+def _living_rows(work: Work, rows: list[Running]) -> set[str]:
+    """Identifiers of the history rows of runs that have not ended, or ended just now."""
+    videos = {row.video for row in rows}
+    lately = dg.RunsFilter(tags={PARTITION_TAG: list(videos)}, updated_after=long_ago())
+    living = work.active_runs(videos) + [each.dagster_run for each in work.instance.get_run_records(lately)]
+    return {_row_of(work, run) for run in living}
+
+
+def _row_of(work: Work, run: dg.DagsterRun) -> str:
+    return run_queries.run_identifier(run.tags[PARTITION_TAG], run_times(work.instance, run.run_id)[0])
+
+
+def _mend_history(work: Work, row: Running) -> bool:
+    if row.identifier in _living_rows(work, [row]):
+        return False
+    before = row.started_at + timedelta(seconds=1)
+    made_before = dg.RunsFilter(tags={PARTITION_TAG: row.video}, created_before=before)
+    records = work.instance.get_run_records(made_before, limit=_RUNS_OF_A_VIDEO)
+    ended = [record.dagster_run for record in records if _row_of(work, record.dagster_run) == row.identifier]
+    if ended:
+        finish_as_it_ended(work.instance, work.platform, ended[0])
+        return True
+    with work.platform.database.session() as session:
+        run_queries.record(
+            session,
+            video_identifier=row.video,
+            pipeline_type=row.pipeline_type,
+            status="failed",
+            started_at=row.started_at,
+            completed_at=datetime.now(UTC),
+            error_message=f"{GONE['message']} {GONE['hint']}",
+        )
+    return True
