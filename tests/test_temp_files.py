@@ -224,14 +224,14 @@ def test_many_who_come_and_go_are_not_disturbed_by_each_other_nor_by_cleaning(te
     kept, over = _set_aside(temp, "talk", 5), threading.Event()
 
     def come_and_go(video: str) -> int:
-        for _ in range(150):
+        for _ in range(80):
             with temp.directory("audio", video) as directory:
                 (directory / "audio.wav").touch()
                 assert (directory / "audio.wav").exists()
         return 0
 
     def go_on() -> int:
-        for _ in range(150):
+        for _ in range(80):
             with suppress(StorageUnavailable), temp.resumable(DOWNLOADS, "talk") as directory:
                 assert directory == kept
                 raise StorageUnavailable("The store answers 503.")
