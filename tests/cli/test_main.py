@@ -53,7 +53,7 @@ def test_what_is_not_understood_exits_with_2(arguments: list[str], tmp_path: Pat
     assert "Usage:" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["env"], ["db", "upgrade"], ["db", "check", "--json"]])
+@pytest.mark.parametrize("arguments", [["env"], ["sweep"], ["db", "upgrade"], ["db", "check", "--json"]])
 def test_without_a_platform_the_message_says_how_to_start_one(arguments: list[str], tmp_path: Path) -> None:
     done = _run(*arguments, home=tmp_path)
     assert done.returncode == 1
