@@ -100,7 +100,8 @@ def _in_turn(faults: Sequence[Fault]) -> Iterator[tuple[Fault, Stage | None]]:
 def _tell(number: int, fault: Fault, aim: Stage | None, verdict: Verdict) -> None:
     ends = ", ".join(f"{video} {status}" for video, status in verdict.ends.items())
     again = f"; asked again: {verdict.asked_again}" if verdict.asked_again else ""
-    print(f"{number:3} {fault.name}, {aim or 'any moment'}: {verdict.seconds:.1f} s; {ends}{again}", flush=True)
+    last = f"; the last: {', '.join(verdict.last[:3])}" if verdict.last else ""
+    print(f"{number:3} {fault.name}, {aim or 'any moment'}: {verdict.seconds:.1f} s; {ends}{again}{last}", flush=True)
     for violation in verdict.violations:
         print(f"    {violation}", flush=True)
 

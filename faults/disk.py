@@ -19,8 +19,7 @@ def may_mount() -> bool:
     """Give this process mounts of its own; to be asked before it has threads. Who is not root becomes it in a user
     namespace and starts the program again there. False where the kernel allows neither."""
     with suppress(PermissionError):
-        _call("unshare", _CLONE_NEWNS)
-        _call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+        own_mounts()
         return True
     identity = Identity(options=("--namespace", "0"))
     if _INSIDE in os.environ or subprocess.run(identity.command(["true"], death_signal=9), check=False).returncode:
@@ -29,17 +28,24 @@ def may_mount() -> bool:
     sys.exit(subprocess.run(again, env={**os.environ, _INSIDE: "1"}, check=False).returncode)
 
 
+def own_mounts() -> None:
+    """Give this thread, and the threads and processes it starts, mounts of their own. Raises PermissionError."""
+    _call("unshare", _CLONE_NEWNS)
+    _call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+
+
 def mount_small_disk(directory: Path, size_bytes: int) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     _call("mount", b"tmpfs", str(directory).encode(), b"tmpfs", 0, f"size={size_bytes},mode=700".encode())
 
 
 def fill(directory: Path) -> Path:
-    """Take all that is free in the directory's file system; the file that takes it."""
+    """Take all that is free in the directory's file system, while others write there too; the file that takes it."""
     filler = directory / "filler"
     with filler.open("wb") as file:
-        free = os.statvfs(directory)
-        os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize))
+        while free := os.statvfs(directory).f_bavail * os.statvfs(directory).f_frsize:
+            with suppress(OSError):  # somebody was faster
+                os.posix_fallocate(file.fileno(), 0, file.seek(0, os.SEEK_END) + free)
     return filler
 
 

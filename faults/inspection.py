@@ -20,8 +20,8 @@ _VERDICT = "lost: "  # the verdict on a run, which nobody may claim any more
 
 @dataclass
 class Verdict:
-    """`ends` are the videos' states, `asked_again` counts questions that a model answered more than once. Seconds from
-    the end of the fault until all was over and nothing was left."""
+    """`ends` are the videos' states, `asked_again` counts questions that a model answered more than once, `last`
+    is what was waited for last. Seconds from the end of the fault until all was over and nothing was left."""
 
     seconds: float = 0.0
     ends: dict[str, str] = field(default_factory=dict)
@@ -29,6 +29,7 @@ class Verdict:
     duplicated: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     asked_again: int = 0
+    last: list[str] = field(default_factory=list)
 
     @property
     def recovered(self) -> bool:
@@ -98,6 +99,7 @@ def _wait_for_quiet(site: Site, accepted: dict[str, str], verdict: Verdict, sinc
         left = left or _left(site, accepted, verdict.ends)
         if not left or time.monotonic() > end:
             break
+        verdict.last = left
         time.sleep(_BEAT_SECONDS)
     verdict.seconds = time.monotonic() - since
     if left and left != ["not all ended"]:
