@@ -36,6 +36,11 @@ def segfault() -> None:
     ctypes.string_at(0)
 
 
+def complain() -> None:
+    os.write(2, b"[mov] moov atom not found in https://host/a.mp4?token=canary\n")
+    os._exit(3)
+
+
 def leave() -> None:
     os._exit(3)
 
@@ -58,5 +63,8 @@ def report_then_hang(pids: str, on_progress: Progress) -> None:
 
 if __name__ == "__main__":
     serve_child(
-        {f.__name__: f for f in (count, noisy, refuse, full_disk, segfault, leave, allocate, hang, report_then_hang)}
+        {
+            f.__name__: f
+            for f in (count, noisy, refuse, full_disk, segfault, complain, leave, allocate, hang, report_then_hang)
+        }
     )

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from videomoments_dagster import errors
 from videomoments_dagster.errors import MediaCrashed, MediaTimeout, VideoMomentsError
+from videomoments_dagster.redaction import redacted
 
 Progress = Callable[[float], None]
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -56,7 +57,7 @@ def run_child(
     finally:
         operation = request["operation"]
         about = {"operation": operation, "outcome": outcome, "seconds": round(time.monotonic() - began, 3)}
-        said = "".join(noise)[-_SHOWN_CHARACTERS:].strip()
+        said = _last_words(noise)
         _log.info("%s: %s.", operation, outcome, extra={**about, **({"said": said} if said else {})})
 
 
@@ -107,8 +108,8 @@ def _run(
                 pipe.close()
     if timed_out.is_set():
         raise MediaTimeout(f"{module.rsplit('.', 1)[-1]} did not finish within {timeout_seconds:.0f} s.")
-    said = "".join(noise)[-_SHOWN_CHARACTERS:]
-    raise MediaCrashed(f"{module.rsplit('.', 1)[-1]} ended with {_how(child.returncode)}. {said}".strip())
+    how = _how(child.returncode)
+    raise MediaCrashed(f"{module.rsplit('.', 1)[-1]} ended with {how}. {_last_words(noise)}".strip())
 
 
 def serve_child(operations: dict[str, Callable[..., Any]]) -> None:
@@ -160,6 +161,11 @@ def _keep_tail(pipe: IO[bytes], noise: list[str]) -> None:
         for line in pipe:
             noise.append(line.decode(errors="replace"))
             del noise[:-20]
+
+
+def _last_words(noise: list[str]) -> str:
+    """Redacted before it is shortened: half a secret looks like none."""
+    return redacted("".join(noise))[-_SHOWN_CHARACTERS:].strip()
 
 
 def _limit(timeout_seconds: float, memory_bytes: int) -> None:
