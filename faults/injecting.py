@@ -22,7 +22,7 @@ def inject(site: Site, fault: Fault, aim: Stage | None, name: str, *, seed: int,
         if fault.submits:
             scene.submit()
             scene.wait_for(aim)
-        fault.act(scene)
+        scene.strike(fault.act)
     except AssertionError as error:  # what this waited for did not come: a finding, too
         scene.remarks.append(f"The fault did not strike: {error}")
     verdict = _inspect_deleted(scene) if fault.deletes else _inspect(scene, fault)
@@ -45,7 +45,7 @@ def _inspect(scene: Scene, fault: Fault) -> Verdict:
     return inspect(
         scene.site,
         scene.accepted,
-        since=time.monotonic(),
+        since=scene.over_at or time.monotonic(),
         allowed=fault.ends,
         fetches=2 if hit else 1,
         whole=fault.whole,
@@ -53,12 +53,11 @@ def _inspect(scene: Scene, fault: Fault) -> Verdict:
 
 
 def _inspect_deleted(scene: Scene) -> Verdict:
-    began = time.monotonic()
     verdict = Verdict(ends=dict.fromkeys(scene.videos, "deleted"))
     if not scene.remarks:
         verdict.broken += [left for video in scene.videos for left in inspect_deleted(scene.site, video)]
         verdict.broken += strays(scene.site)
-    verdict.seconds = time.monotonic() - began
+    verdict.seconds = time.monotonic() - scene.over_at
     return verdict
 
 

@@ -38,6 +38,12 @@ class Scene:
     accepted: dict[str, str] = field(default_factory=dict)
     stages: dict[str, dict[str, str]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    over_at: float = 0.0
+
+    def strike(self, act: "Act") -> None:
+        """Have it done; it is over then, unless it says itself since when (`over_at`, by time.monotonic)."""
+        act(self)
+        self.over_at = self.over_at or time.monotonic()
 
     def submit(self) -> None:
         for video in self.videos:
@@ -184,11 +190,11 @@ def lose_power(scene: Scene) -> None:
 
 def cancel(scene: Scene) -> None:
     """Over the API; what is cancelled is over within 5 seconds."""
+    began = scene.over_at = time.monotonic()
     for video in scene.videos:
         answer = scene.site.call("POST", f"/api/pipeline/{video}/cancel")
         if not answer.ok and scene.site.status(video)["status"] not in ENDED:
             scene.remarks.append(f"{video}: cancel was answered with {answer.status_code}: {answer.text[:200]}")
-    began = time.monotonic()
     while any(scene.site.status(video)["status"] not in ENDED for video in scene.videos):
         if time.monotonic() - began > CANCELLED_WITHIN_SECONDS:
             late = f"not over {CANCELLED_WITHIN_SECONDS:.0f} s after the cancel"
@@ -199,6 +205,7 @@ def cancel(scene: Scene) -> None:
 
 def delete(scene: Scene) -> None:
     """With force, while runs are at work."""
+    scene.over_at = time.monotonic()
     for video in scene.videos:
         answer = scene.site.call("DELETE", f"/api/videos/{video}", params={"force": "true"})
         if not answer.ok:
