@@ -23,6 +23,7 @@ def test_a_user_who_is_not_root_tests_across_hosts_in_a_user_namespace(tmp_path:
     if allowed.returncode:
         pytest.skip(f"the kernel allows no networks, nor user namespaces to make them: {allowed.stderr.strip()[-200:]}")
     tests = [str(path) for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__)]
+    tests.append(str(ROOT / "tests" / "defs" / "test_disk_full.py"))
     done = _as_root("-m", "pytest", "-p", "no:cacheprovider", f"--basetemp={tmp_path}/inside", *tests)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
     assert "skipped" not in done.stdout.splitlines()[-1]
