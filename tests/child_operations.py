@@ -62,9 +62,5 @@ def report_then_hang(pids: str, on_progress: Progress) -> None:
 
 
 if __name__ == "__main__":
-    serve_child(
-        {
-            f.__name__: f
-            for f in (count, noisy, refuse, full_disk, segfault, complain, leave, allocate, hang, report_then_hang)
-        }
-    )
+    operations = (count, noisy, refuse, full_disk, segfault, complain, leave, allocate, hang, report_then_hang)
+    serve_child({f.__name__: f for f in operations})

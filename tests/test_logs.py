@@ -41,7 +41,8 @@ def lines() -> Iterator[Any]:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logs.JsonLines("tested"))
     logger = logging.getLogger("videomoments")
-    before, logger.level = logger.level, logging.INFO
+    before = logger.level
+    logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     logger.removeHandler(handler)

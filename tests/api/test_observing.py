@@ -49,7 +49,8 @@ def test_the_lines_of_a_request_carry_its_ids(client: TestClient) -> None:
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(formatter.fields(record))  # as it is logged: the context is of then
     logger = logging.getLogger("videomoments")
-    before, logger.level = logger.level, logging.INFO
+    before = logger.level
+    logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     try:
         body = {"url": "https://example.org/ids.mp4"}

@@ -1,10 +1,13 @@
 """A run seen from outside: the lines of its stages, its numbers for every host, and no secret in what Dagster keeps."""
 
 import logging
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import redis as redis_client
 
 from tests.defs.pipeline import execute, submit
 from tests.media.make import Drawing, draw
@@ -29,16 +32,18 @@ class _Kept(logging.Handler):
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> _Kept:
+def kept() -> Iterator[_Kept]:
     handler, logger = _Kept(), logging.getLogger("videomoments")
-    monkeypatch.setattr(logger, "handlers", [*logger.handlers, handler])
-    monkeypatch.setattr(logger, "level", logging.INFO)
-    logging.getLogger("videomoments.stages").manager._clear_cache()  # pyright: ignore[reportAttributeAccessIssue]
-    return handler
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(before)
 
 
 def test_stages_are_lines_with_all_ids_and_counted_and_the_urls_query_is_nowhere(
-    platform: PlatformResource, instance: dg.DagsterInstance, kept: _Kept, tmp_path: Any
+    platform: PlatformResource, instance: dg.DagsterInstance, kept: _Kept, tmp_path: Path
 ) -> None:
     with serving() as web:
         good = web.serve_file("/good.mp4", draw(tmp_path / "good.mp4", Drawing(seconds=1))) + "?token=canary"
@@ -74,11 +79,11 @@ def test_stages_are_lines_with_all_ids_and_counted_and_the_urls_query_is_nowhere
     assert "canary" not in str(kept.lines)
 
 
-def test_questions_to_models_are_counted(platform: PlatformResource) -> None:
-    count = counting(platform.redis)
+def test_questions_to_models_are_counted(redis: "redis_client.Redis") -> None:
+    count = counting(redis)
     count(ModelCall("qwen", "chat", "answered", 1.5, prompt_tokens=100, completion_tokens=7))
     count(ModelCall("qwen", "chat", "model_unavailable", 30.0))
-    metrics = Metrics(platform.redis)
+    metrics = Metrics(redis)
     assert set(metrics.histogram(MODEL_SECONDS)) == {
         ("qwen", "chat", "answered"),
         ("qwen", "chat", "model_unavailable"),
