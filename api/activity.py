@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -37,10 +38,18 @@ def refuse_if_active(session: Session, services: Services, video: str) -> None:
 
 def status_of(services: Services, video: str) -> PipelineStatus:
     """The live status, or what PostgreSQL kept of it. Raises NotFound when the video never had a request or run."""
+    live = None
     with suppress(ServiceUnavailable):
         live = services.status.read(video)
-        if live:
-            return live
+    status = live or _status_of_rows(services, video)
+    if status.status != "queued" or status.request_id is None:
+        return status
+    with suppress(ServiceUnavailable), services.database.read() as session:
+        return replace(status, queue_position=requests.queue_position(session, status.request_id))
+    return status
+
+
+def _status_of_rows(services: Services, video: str) -> PipelineStatus:
     with services.database.session() as session:
         request = requests.newest(session, video)
         run = next(iter(runs.page(session, video, limit=1).items), None)

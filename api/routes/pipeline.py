@@ -1,17 +1,21 @@
 """The pipeline: starting it, following it, and its history. Two spellings of start and status are in the contract."""
 
-from fastapi import APIRouter
+from contextlib import suppress
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 
 from api import submission
 from api.activity import status_of
 from api.cancellation import cancel
 from api.parameters import Cursor, IdempotencyKey, Limit, VideoId
 from api.problems import described
-from api.schemas.pipeline import Cancelling, RunPage, Started, StartPipeline, Status, run, status
+from api.schemas.history import FailurePage, RunDetails, RunPage, failure, run, run_details
+from api.schemas.pipeline import Cancelling, Started, StartPipeline, Status, status
 from api.services import Here
-from db.queries import runs, videos
+from db.queries import failures, runs, videos
 from db.queries.paging import DEFAULT_LIMIT
-from videomoments_dagster.errors import InvalidInput, NotFound
+from videomoments_dagster.errors import InvalidInput, NotFound, ServiceUnavailable
 from videomoments_dagster.identifiers import validate_identifier
 
 router = APIRouter(prefix="/api/pipeline", tags=["Pipeline"])
@@ -56,6 +60,31 @@ def list_video_runs(video: VideoId, here: Here, limit: Limit = DEFAULT_LIMIT, cu
         if not page.items and cursor is None and videos.get(session, video) is None:
             raise NotFound(f"There is no video {video!r}, and it never had a run.")
     return RunPage.model_construct(items=[run(each) for each in page.items], next_cursor=page.next_cursor)
+
+
+@router.get("/{video}/history/{run}", summary="Show a video's run", responses=described(404))
+def get_video_run(
+    video: VideoId,
+    here: Here,
+    run_id: Annotated[str, Path(alias="run", max_length=100, description="The run's `id` in the history")],
+) -> RunDetails:
+    """With its stages, their times and errors, for a day after its end."""
+    with here.database.session() as session:
+        view = runs.get(session, video, run_id)
+    if view is None:
+        raise NotFound(f"Video {video!r} has no run {run_id!r}.", hint=f"/api/pipeline/{video}/history lists its runs.")
+    kept = None
+    with suppress(ServiceUnavailable):
+        kept = here.status.read_run(video, view.started_at)
+    return run_details(view, kept)
+
+
+@router.get("/failures", summary="List failures", responses=described())
+def list_failures(here: Here, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> FailurePage:
+    """Videos whose newest run failed or ended partial, and that nothing has been asked of since; newest run first."""
+    with here.database.read() as session:
+        page = failures.page(session, limit=limit, cursor=cursor)
+    return FailurePage.model_construct(items=[failure(each) for each in page.items], next_cursor=page.next_cursor)
 
 
 @router.get("/recent", summary="List recent runs", responses=described())

@@ -1,35 +1,31 @@
-"""The pipeline of a video: starting it, following it, and what it has done before."""
+"""The pipeline of a video: starting it, following it, cancelling it."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
 from api.schemas.base import Input, Output
-from db.queries.runs import RunView
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import PipelineType, Stage
 from videomoments_dagster.requests.status import PipelineStatus
 
-_RUN: dict[str, Any] = {
-    "id": "pipeline:motivation:1767268800000",
-    "video_id": "motivation",
-    "pipeline_type": "full",
-    "status": "failed",
-    "started_at": "2026-01-01T12:00:00Z",
-    "completed_at": "2026-01-01T12:00:21Z",
-    "duration_seconds": 21.4,
-    "total_moments_generated": None,
-    "total_clips_created": None,
-    "error_stage": "VIDEO_DOWNLOAD",
-    "error_message": "The server answers 404.",
-}
-_ERROR = {
+ERROR_EXAMPLE = {
     "stage": "VIDEO_DOWNLOAD",
     "code": "source_not_found",
     "message": "https://example.org/motivation.mp4: the server answers 404.",
     "hint": "Open the URL in a browser.",
     "retryable": False,
+}
+
+
+FAILED_STAGE_EXAMPLE = {
+    "stage": "VIDEO_DOWNLOAD",
+    "status": "failed",
+    "started_at": "2026-01-01T12:00:01Z",
+    "completed_at": "2026-01-01T12:00:20Z",
+    "progress": 0.0,
+    "error": ERROR_EXAMPLE,
 }
 
 
@@ -109,7 +105,8 @@ class StageState(Output):
 
 
 class Status(Output):
-    """The newest request of a video. `reason` says why a completed run has no moments."""
+    """The newest request of a video. `reason` says why a completed run has no moments; `queue_position` is 1 for the
+    request that is taken up next, and null when it is not queued."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -122,18 +119,10 @@ class Status(Output):
                 "queued_at": "2026-01-01T11:59:58Z",
                 "started_at": "2026-01-01T12:00:00Z",
                 "completed_at": "2026-01-01T12:00:21Z",
-                "error": _ERROR,
+                "error": ERROR_EXAMPLE,
                 "reason": None,
-                "stages": [
-                    {
-                        "stage": "VIDEO_DOWNLOAD",
-                        "status": "failed",
-                        "started_at": "2026-01-01T12:00:01Z",
-                        "completed_at": "2026-01-01T12:00:20Z",
-                        "progress": 0.0,
-                        "error": _ERROR,
-                    }
-                ],
+                "queue_position": None,
+                "stages": [FAILED_STAGE_EXAMPLE],
             }
         }
     )
@@ -148,51 +137,9 @@ class Status(Output):
     completed_at: datetime | None
     error: StageError | None
     reason: str | None
+    queue_position: int | None
     stages: list[StageState]
-
-
-class Run(Output):
-    """One run, kept for good."""
-
-    model_config = ConfigDict(json_schema_extra={"example": _RUN})
-
-    id: str
-    video_id: str
-    pipeline_type: str
-    status: str
-    started_at: datetime
-    completed_at: datetime | None
-    duration_seconds: float | None
-    total_moments_generated: int | None
-    total_clips_created: int | None
-    error_stage: str | None
-    error_message: str | None
-
-
-class RunPage(Output):
-    """`next_cursor` is null on the last page."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [_RUN], "next_cursor": None}})
-
-    items: list[Run]
-    next_cursor: str | None
 
 
 def status(live: PipelineStatus) -> Status:
     return Status.model_validate(live, from_attributes=True)
-
-
-def run(view: RunView) -> Run:
-    return Run.model_construct(
-        id=view.identifier,
-        video_id=view.video_identifier,
-        pipeline_type=view.pipeline_type,
-        status=view.status,
-        started_at=view.started_at,
-        completed_at=view.completed_at,
-        duration_seconds=view.duration_seconds,
-        total_moments_generated=view.total_moments_generated,
-        total_clips_created=view.total_clips_created,
-        error_stage=view.error_stage,
-        error_message=view.error_message,
-    )

@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from api import deletion
 from api.services import Services
 from tests import factories
 from tests.api.conftest import store_video
@@ -245,10 +246,49 @@ def test_videos_and_moments_are_listed_for_people_and_for_programs(command: Comm
     assert command("moments", "talk-1").out == "talk-1 has no moments.\n"
 
 
-def test_a_video_is_deleted(command: Command, services: Services) -> None:
+def test_a_video_is_deleted(command: Command, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     with services.database.session() as session:
         store_video(services, session, "talk")
         factories.request(session, "talk", state="launched")
-    assert "is being processed" in command("delete", "talk").err
-    assert command("delete", "talk", "--force").code == 0
+    assert "delete it with force" in command("delete", "talk").err
+    monkeypatch.setattr(deletion, "CANCEL_SECONDS", 0.1)
+    done = command("delete", "talk", "--force")
+    assert (done.code, done.out) == (0, "")
+    assert "Deleted talk:\n1 objects, 0.0 MB\n  videos/talk/ 1\n1 rows of videos\n1 requests" in done.err
     assert command("delete", "talk").code == 1
+    with services.database.session() as session:
+        store_video(services, session, "again")
+    assert json.loads(command("delete", "again", "--json").out)["rows"]["videos"] == 1
+
+
+def test_the_place_in_the_queue_is_shown(command: Command) -> None:
+    for name in ("first", "second"):
+        command("submit", f"https://example.org/{name}.mp4")
+    assert "second: queued (number 2 in the queue)" in command("status", "second").out
+
+
+def test_history_and_failures_are_listed_for_people_and_for_programs(command: Command, services: Services) -> None:
+    assert "No runs yet" in command("history").out
+    assert (command("failures").out, command("failures", "--json").out) == ("", "[]\n")
+    with services.database.session() as session:
+        lecture = store_video(services, session, "lecture")
+        factories.run(session, lecture, total_moments_generated=7, duration_seconds=61, started_at=factories.BEGINNING)
+        at = factories.minutes_later(1)
+        factories.request(session, "talk", state="finished", requested_at=at, error=json.dumps(ERROR))
+        factories.run(
+            session,
+            None,
+            identifier="pipeline:talk:1767225660000",
+            status="failed",
+            started_at=at,
+            error_stage="AUDIO_EXTRACTION",
+            error_message="No [audio]. Take another.",
+        )
+    shown = command("history").out
+    assert "2026-01-01 00:00:00  lecture  full      completed  1:01  7" in shown
+    assert "AUDIO_EXTRACTION: No [audio]. Take another." in shown
+    assert "lecture" not in command("history", "talk").out
+    assert [each["video_id"] for each in json.loads(command("history", "--json", "--limit", "1").out)] == ["talk"]
+    assert command("history", "nobody").code == 1
+    assert command("failures").out == "talk: AUDIO_EXTRACTION no_audio: No [audio]. Take another.\n"
+    assert json.loads(command("failures", "--json").out)[0]["hint"] == "Take another."

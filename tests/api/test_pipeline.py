@@ -109,7 +109,7 @@ def test_live_progress_and_errors_are_shown(client: TestClient, services: Servic
     body = client.get(f"/api/pipeline/{talk}/status").json()
     assert set(body) == {
         "video_id", "request_id", "run_id", "pipeline_type", "status", "queued_at", "started_at", "completed_at",
-        "error", "reason", "stages",
+        "error", "reason", "queue_position", "stages",
     }  # fmt: skip
     download, audio = body["stages"][:2]
     assert (download["status"], download["progress"]) == ("completed", 1.0)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
-from db.queries import moments, requests, runs, videos
+from db.queries import failures, moments, requests, runs, videos
 from tests import factories as make
 
 INDEXES = {
@@ -102,11 +102,14 @@ SEARCH = text(
         ("ix_pipeline_requests_queued", lambda s: requests.queued_before(s, datetime.now(UTC), 50)),
         ("ix_pipeline_requests_active", lambda s: requests.to_cancel(s, 50)),
         ("ix_pipeline_history_started_at", lambda s: runs.recent(s, limit=1)),
+        ("ix_pipeline_history_failed", lambda s: failures.page(s, limit=1)),
+        ("ix_pipeline_requests_queued", lambda s: requests.queue_position(s, "waiting")),
     ],
 )
 def test_a_query_can_use_its_index(session: Session, index: str, ask: Callable[[Session], Any]) -> None:
     first, _ = make.video(session, identifier="a"), make.video(session)
     make.run(session, first)
+    make.request(session, "a", request_id="waiting")
     assert index in indexes_used(session, lambda: ask(session))
 
 

@@ -5,9 +5,10 @@ import dagster._core.definitions.job_base as dg_pipeline
 import dagster._core.execution.api as dg_api
 import pytest
 
+from db.queries import deletion
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
-from tests.defs.pipeline import execute, submit
+from tests.defs.pipeline import execute, failure_of, submit
 from videomoments_dagster.definitions import build_definitions
 from videomoments_dagster.defs.partitions import VIDEOS
 from videomoments_dagster.defs.policies import REQUEST_TAG, WILL_RETRY_TAG
@@ -68,6 +69,53 @@ def test_a_failed_run_is_recorded_with_its_typed_error_and_lets_the_video_go(
         status = LiveStatus(platform.redis).read("bad")
         assert status and status.status == "failed" and status.error and status.error["code"] == "address_refused"
         assert PipelineLock(platform.redis).owner("bad") is None
+
+
+def test_a_runs_details_are_kept_when_the_next_one_begins(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    request_id = submit(platform, "unknown", None)
+    result = execute(platform, instance, "unknown", request_id=request_id)
+    instance.add_run_tags(result.run_id, {WILL_RETRY_TAG: "true"})
+    live = LiveStatus(platform.redis)
+    for _ in range(2):
+        _tell_failure(result, platform, instance)
+        [row] = _history(platform, "unknown")
+        lost = live.read_run("unknown", row.started_at)
+        assert lost and (lost.status, lost.run_id, lost.request_id) == ("failed", result.run_id, request_id)
+        assert lost.error and lost.stages[0].error and lost.stages[0].started_at
+    live.run_started("unknown", "the-next")
+    _tell_failure(result, platform, instance)
+    [row] = _history(platform, "unknown")
+    kept = live.read_run("unknown", row.started_at)
+    assert kept and kept.run_id == result.run_id, "told once more, the next one's stages are not taken for its own"
+    cancelled = execute(platform, instance, "other")
+    _tell("run_cancelled", cancelled, platform, instance)
+    [row] = _history(platform, "other")
+    details = live.read_run("other", row.started_at)
+    assert details and (details.status, details.run_id) == ("cancelled", cancelled.run_id)
+
+
+@pytest.mark.parametrize("when", ["deleted", "being deleted"])
+def test_of_a_deleted_videos_run_nothing_is_recorded(
+    platform: PlatformResource, instance: dg.DagsterInstance, when: str
+) -> None:
+    """Its end is heard of late, for instance when the daemon was away: the video must not come back half."""
+    request_id = submit(platform, "gone", None)
+    early = execute(platform, instance, "gone", request_id=request_id)
+    with platform.database.session() as session:
+        deletion.delete_rows(session, "gone")
+        if when == "deleted":
+            deletion.delete_requests(session, "gone")
+    LiveStatus(platform.redis).forget("gone")
+    _tell_failure(early, platform, instance)
+    instance.add_run_tags(early.run_id, {WILL_RETRY_TAG: "true"})
+    _tell_failure(early, platform, instance)
+    late = execute(platform, instance, "gone", request_id=request_id)
+    assert "was deleted" in str(failure_of(late)["message"])
+    _tell_failure(late, platform, instance)
+    assert _history(platform, "gone") == []
+    assert platform.redis.keys("pipeline:gone:*") == []
 
 
 def test_of_a_run_that_dagster_will_retry_only_the_run_is_over(

@@ -11,7 +11,7 @@ from videomoments_dagster.multipart import MultipartFile
 from videomoments_dagster.settings import get_settings
 
 _TIMEOUT_SECONDS = (5, 60)
-_UPLOAD_TIMEOUT_SECONDS = (5, 3600)  # the answer comes when the file is stored
+_LONG_TIMEOUT_SECONDS = (5, 3600)  # the answer comes when the file is stored, or every object is deleted
 
 
 class Api:
@@ -30,8 +30,10 @@ class Api:
     def post(self, path: str, body: dict[str, Any]) -> Any:
         return self._ask("POST", path, json=body)
 
-    def delete(self, path: str, **query: Any) -> None:
-        self._ask("DELETE", path, params=query)
+    def delete(self, path: str, **query: Any) -> Any:
+        """Answers with what was removed."""
+        headers = {"Prefer": "return=representation"}
+        return self._ask("DELETE", path, params=query, headers=headers, timeout=_LONG_TIMEOUT_SECONDS)
 
     def upload(self, path: str, file: Path, fields: dict[str, str]) -> Any:
         """POST `file` as the form field `file`, without ever holding it in memory."""
@@ -40,7 +42,7 @@ class Api:
         except OSError as error:
             raise InvalidInput(f"{file} can't be read: {error.strerror}.") from None
         return self._ask(
-            "POST", path, data=form, headers={"Content-Type": form.content_type}, timeout=_UPLOAD_TIMEOUT_SECONDS
+            "POST", path, data=form, headers={"Content-Type": form.content_type}, timeout=_LONG_TIMEOUT_SECONDS
         )
 
     def items(self, path: str, limit: int, **query: Any) -> list[Any]:

@@ -23,6 +23,8 @@ COMMANDS = {
     "list": ("videos", "List the videos."),
     "status": ("videos", "Show how far a video's pipeline is."),
     "moments": ("videos", "Show a video's moments."),
+    "history": ("history", "Show the runs of a video, or of all."),
+    "failures": ("failures", "List the videos whose last run failed, with what to do about each."),
     "delete": ("videos", "Delete a video with all that was made from it."),
     "find": ("find", "Find the moments of transcripts you already have: one line of JSON each, in order."),
     "models": ("models", "List, edit and check the models."),

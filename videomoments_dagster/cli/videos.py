@@ -81,7 +81,9 @@ def status(video: _Video, json_output: _Json = False) -> None:
     if json_output:
         print_json(found)
         return
-    console().print(f"{video}: {found['status']}" + (f" ({escape(found['reason'])})" if found["reason"] else ""))
+    waits = found["queue_position"] and f"number {found['queue_position']} in the queue"
+    remark = waits or found["reason"]
+    console().print(f"{video}: {found['status']}" + (f" ({escape(remark)})" if remark else ""))
     console().print(stage_table(found))
     if error := found["error"]:
         console().print(escape(_told(error)), soft_wrap=True)
@@ -98,11 +100,20 @@ def moments(video: _Video, json_output: _Json = False) -> None:
 
 def delete(
     video: _Video,
-    force: Annotated[bool, typer.Option("--force", help="Give up requests that no run works on any more")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Cancel what is queued or running first")] = False,
+    json_output: _Json = False,
 ) -> None:
     """Delete a video with all that was made from it."""
-    Api().delete(f"/api/videos/{validate_identifier(video)}", force=force)
-    messages().print(f"Deleted {video}.")
+    removed = Api().delete(f"/api/videos/{validate_identifier(video)}", force=force)
+    if json_output:
+        print_json(removed)
+        return
+    lines = [f"{removed['objects']} objects, {_megabytes(removed['bytes'])}"]
+    lines += [f"  {prefix} {each['objects']}" for prefix, each in removed["by_prefix"].items()]
+    lines += [f"{count} rows of {table}" for table, count in removed["rows"].items() if count]
+    lines += [f"{removed['requests']} requests, {removed['redis_keys']} keys in Redis"]
+    lines += [f"{_megabytes(removed['temp_bytes'])} of temporary files"] if removed["temp_bytes"] else []
+    messages().print(f"Deleted {video}:", *lines, "its partition, when Dagster's daemon hears of it", sep="\n")
 
 
 def _submit(api: Api, source: str, title: str | None, identifier: str | None, config: dict[str, Any]) -> dict[str, Any]:
@@ -114,6 +125,10 @@ def _submit(api: Api, source: str, title: str | None, identifier: str | None, co
     if not file.is_file():
         raise InvalidInput(f"{source} is neither a URL nor a file here.", hint="URLs start with http:// or https://.")
     return api.upload("/api/videos/upload", file, {"config": json.dumps(config), **given})
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1024**2:.1f} MB"
 
 
 def _told(error: dict[str, Any]) -> str:
