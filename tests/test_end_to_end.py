@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import psutil
 import psycopg2
@@ -31,6 +32,7 @@ from videomoments_dagster.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
+_CANARY = "canary-of-an-address"
 _NOISE_SECONDS = 10  # of a machine that runs other tests beside this one
 
 
@@ -102,8 +104,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def library(platform: Platform) -> dict[str, dict[str, Any]]:
     """Five requests at once, of which one can only fail; by name, with the status they ended in."""
     names = ("tone", "one", "two", "checked")
-    submitted = {name: platform.json("submit", platform.url(name), "--title", name) for name in names}
-    submitted["nowhere"] = platform.json("submit", platform.web.url + "/nowhere.mp4")
+    submitted = {name: platform.json("submit", platform.url(name), "--title", name) for name in names[:3]}
+    submitted["checked"] = platform.json("submit", platform.url("checked") + f"?token={_CANARY}")
+    submitted["nowhere"] = platform.json("submit", platform.web.url + f"/nowhere.mp4?X-Goog-Signature={_CANARY}")
     return {
         name: {**_until_ended(platform, name), "request_id": request["request_id"]}
         for name, request in submitted.items()
@@ -250,6 +253,30 @@ def test_a_deleted_video_is_gone_everywhere(platform: Platform, library) -> None
     _wait(lambda: not platform.dagster("SELECT 1 FROM dynamic_partitions WHERE partition = %s", "gone"))
     again = platform.command("delete", "gone", check=False)
     assert again.returncode == 1 and "gone" in again.stderr
+
+
+def test_logs_are_one_story_a_request_and_hold_no_secret(platform: Platform, library) -> None:
+    """Of the API, the sensor, the worker and its media processes, and of what Dagster keeps."""
+    logs = {path.stem: path.read_text() for path in (platform.home / "logs").glob("*.log")}
+    ours = {name: text for name, text in logs.items() if name not in {"postgresql", "redis", "supervisor"}}
+    lines = [json.loads(line) for text in ours.values() for line in text.splitlines()]
+    story = [line for line in lines if line.get("request_id") == library["checked"]["request_id"]]
+    assert {line["process"] for line in story} == {"api", "code-server", "worker"}
+    assert {line["video"] for line in story} == {"checked"}
+    assert {line["stage"] for line in story if line.get("outcome") == "completed"} == set(Stage)
+    assert {"probe", "extract_audio"} <= {line.get("operation") for line in story}
+    thumbnail = requests.get(platform.connections["api_url"] + "/api/videos/checked", timeout=10).json()[
+        "thumbnail_url"
+    ]
+    assert requests.get(thumbnail, timeout=10).ok
+    signature = parse_qs(urlsplit(thumbnail).query)["signature"][0]
+    urls = [platform.connections[name] for name in ("database_url", "dagster_database_url", "redis_url")]
+    secrets = [_CANARY, signature, *{str(urlsplit(url).password) for url in urls}]
+    assert len(secrets) == 4
+    assert [(name, secret) for name, text in logs.items() for secret in secrets if secret in text] == []
+    for table in ("event_logs", "asset_keys", "runs", "job_ticks", "run_tags"):
+        found = f"SELECT count(*) FROM {table} AS rows WHERE strpos(rows::text, %s) > 0"  # noqa: S608
+        assert [platform.dagster(found, secret) for secret in secrets] == [[(0,)]] * len(secrets), table
 
 
 def _is_daemon(process: psutil.Process, home: Path) -> bool:
