@@ -54,9 +54,7 @@ class Scene:
         if stage is None:
             time.sleep(self.chance.uniform(0, 4))
         else:
-            until(
-                lambda: any(self.site.stages(video).get(stage) == "running" for video in self.videos), f"{stage} runs"
-            )
+            until(lambda: self._are_in(stage), f"a video is in {stage}")
         time.sleep(self.chance.uniform(0, _JITTER_SECONDS))
         self.stages = {video: self.site.stages(video) for video in self.videos}
 

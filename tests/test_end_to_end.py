@@ -208,8 +208,15 @@ def test_several_faults_at_once_lose_no_video_and_do_nothing_twice(platform: Pla
     ):
         scene.wait_for(aim)
         act(scene)
-    verdict = inspect(site, scene.accepted, since=0, allowed=COMPLETED, fetches=2, whole=False)
-    assert verdict.violations == []
+
+    def seen() -> list[str]:
+        return inspect(site, scene.accepted, since=0, allowed=COMPLETED, fetches=2, whole=False).violations
+
+    assert seen() == []
+    stray = platform.home / "objects" / "videos" / "faulty-0" / "stray.mp4"
+    stray.touch()
+    assert seen() == ["faulty-0: object videos/faulty-0/stray.mp4 without a row"], "what is wrong is found"
+    stray.unlink()
 
 
 def test_the_dagster_ui_materializes_and_backfills_without_run_config(platform: Platform, library) -> None:
