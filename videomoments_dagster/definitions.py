@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from videomoments_dagster.defs import checks, jobs
+from videomoments_dagster.defs import checks, jobs, schedules
 from videomoments_dagster.defs.assets import (
     audio,
     clips,
@@ -33,9 +33,11 @@ def build_definitions(**overrides: Any) -> dg.Definitions:
             refined_moments.refined_moments,
             scores.scores,
             thumbnails.thumbnails,
+            *schedules.ASSETS,
         ],
         asset_checks=checks.ALL,
-        jobs=[jobs.full, jobs.moments_only, jobs.clips_only, jobs.refinement_only, jobs.checks],
+        jobs=[jobs.full, jobs.moments_only, jobs.clips_only, jobs.refinement_only, jobs.checks, *schedules.JOBS],
+        schedules=schedules.SCHEDULES,
         sensors=[
             ingest.ingest,
             cancel.cancel,

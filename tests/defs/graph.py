@@ -10,7 +10,7 @@ from videomoments_dagster.definitions import build_definitions
 
 def describe(definitions: dg.Definitions) -> dict[str, Any]:
     """Keys, dependencies, pools, checks, jobs and sensors: what a change of must show in review."""
-    graph = definitions.resolve_asset_graph()
+    graph, repository = definitions.resolve_asset_graph(), definitions.get_repository_def()
     assets: dict[str, Any] = {}
     for key in sorted(graph.materializable_asset_keys, key=str):
         node = graph.get(key)
@@ -35,6 +35,7 @@ def describe(definitions: dg.Definitions) -> dict[str, Any]:
         "assets": assets,
         "jobs": sorted(job.name for job in definitions.jobs or ()),
         "sensors": {sensor.name: sensor.default_status.value for sensor in definitions.sensors or ()},
+        "schedules": {schedule.name: schedule.cron_schedule for schedule in repository.schedule_defs},
         "executor": getattr(definitions.executor, "name", None),
     }
 

@@ -20,7 +20,11 @@ def test_the_graph_is_the_one_that_was_reviewed() -> None:
 def test_the_code_server_finds_every_asset_job_and_sensor() -> None:
     repository = build_definitions().get_repository_def()
     keys = {key.to_user_string() for key in repository.asset_graph.materializable_asset_keys}
-    assert keys == {"video", "audio", "transcript", "moments", "clips", "refined_moments", "scores", "thumbnails"}
+    upkeep = {"temp_files", "failures", "consistency", "event_retention"}
+    assert keys - upkeep == {
+        "video", "audio", "transcript", "moments", "clips", "refined_moments", "scores", "thumbnails",
+    }  # fmt: skip
+    assert {schedule.name for schedule in repository.schedule_defs} == {f"{asset}_schedule" for asset in upkeep}
     assert {"video_pipeline", "moments_pipeline", "clips_pipeline", "video_checks"} <= set(repository.job_names)
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "ingest", "cancel", "reconcile", "run_succeeded", "run_failed", "run_cancelled",
