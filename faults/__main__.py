@@ -1,12 +1,13 @@
 """`make faults`: the real stack with small videos, each fault at several moments, and what became of it all.
 
-`python -m faults [--seed N] [--write] [NAME...]`: only faults whose names hold one of the NAMEs; `--write` renews the
-table in docs/faults.md.
+`python -m faults [--seed N] [--minutes N] [--write] [NAME...]`: only faults whose names hold one of the NAMEs;
+`--write` renews the table in docs/faults.md. When interrupted it tells what it has seen so far.
 """
 
 import argparse
 import os
 import platform as machine
+import shutil
 import signal
 import statistics
 import sys
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 
@@ -34,6 +36,7 @@ _DISK_BYTES = 64 * 1024 * 1024
 def main() -> None:
     parser = argparse.ArgumentParser(prog="faults")
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=30, help="no injection begins later than this")
     parser.add_argument("--keep", type=Path, help="directory to work in, kept")
     parser.add_argument("--write", action="store_true", help="renew the table in docs/faults.md")
     parser.add_argument("names", nargs="*")
@@ -41,7 +44,7 @@ def main() -> None:
     chosen = [fault for fault in FAULTS if not options.names or any(name in fault.name for name in options.names)]
     if not chosen:
         sys.exit(f"No fault is named so: there are {', '.join(fault.name for fault in FAULTS)}.")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended by SIGTERM."))  # what runs is stopped on the way out
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way all is stopped, and told
     directory = options.keep or Path(tempfile.mkdtemp(prefix="faults-"))
     if may_mount():
         mount_small_disk(directory / "home" / "temp", _DISK_BYTES)
@@ -50,8 +53,10 @@ def main() -> None:
         print("This kernel allows no mounts: no fault that needs a disk of its own is tried.")
     begun = time.monotonic()
     verdicts: dict[str, list[Verdict]] = {fault.name: [] for fault in chosen}
-    with site(directory) as started:
+    with suppress(KeyboardInterrupt), site(directory) as started:
         for number, (fault, aim) in enumerate(_in_turn(chosen)):
+            if time.monotonic() - begun > options.minutes * 60:
+                break
             verdict = inject(started, fault, aim, f"v{number}", seed=options.seed)
             verdicts[fault.name].append(verdict)
             _tell(number, fault, aim, verdict)
@@ -60,7 +65,11 @@ def main() -> None:
     if options.write:
         text = _DOCUMENT.read_text().partition(_MARK)[0]
         _DOCUMENT.write_text(f"{text}{_MARK}\n\n{report}\n")
-    sys.exit(any(not verdict.recovered for each in verdicts.values() for verdict in each))
+    if all(verdict.recovered for each in verdicts.values() for verdict in each):
+        if not options.keep:
+            shutil.rmtree(directory, ignore_errors=True)  # but for the mounted disk, which ends with this process
+        return
+    sys.exit(f"What was seen is above; the logs are in {directory}/home/logs.")
 
 
 def _report(verdicts: dict[str, list[Verdict]], seed: int, seconds: float) -> str:

@@ -221,15 +221,15 @@ _MODELS = (S.TRANSCRIPTION, S.MOMENT_GENERATION, S.MOMENT_REFINEMENT, S.SCORING)
 ANY = (None,)
 
 FAULTS = (
-    Fault("none", no_fault, ANY * 3),
-    Fault("API killed", kill("API"), ANY * 4),
+    Fault("none", no_fault, ANY * 2),
+    Fault("API killed", kill("API"), ANY * 3),
     Fault("API killed between commit and XADD", kill_api_before_publishing, ANY * 2, submits=False),
-    Fault("daemon killed", kill("Dagster daemon"), ANY * 6),
-    Fault("code server killed", kill("Code server"), ANY * 4),
+    Fault("daemon killed", kill("Dagster daemon"), ANY * 5),
+    Fault("code server killed", kill("Code server"), ANY * 3),
     Fault("worker process killed", kill_executing, EVERY),
-    Fault("worker killed", kill("Worker"), (S.VIDEO_DOWNLOAD, S.MOMENT_GENERATION, S.CLIP_EXTRACTION, None)),
+    Fault("worker killed", kill("Worker"), (S.VIDEO_DOWNLOAD, S.MOMENT_GENERATION, S.CLIP_EXTRACTION)),
     Fault("media child killed", kill_media_child, _MEDIA, TYPED, whole=False),
-    Fault("PostgreSQL killed", kill("PostgreSQL"), (S.VIDEO_DOWNLOAD, S.TRANSCRIPTION, S.CLIP_EXTRACTION, None)),
+    Fault("PostgreSQL killed", kill("PostgreSQL"), (S.VIDEO_DOWNLOAD, S.TRANSCRIPTION, S.CLIP_EXTRACTION)),
     Fault("PostgreSQL backend killed", kill_backends, (S.AUDIO_EXTRACTION, S.MOMENT_REFINEMENT, None)),
     Fault("PostgreSQL frozen for 10 s", freeze("PostgreSQL"), (S.MOMENT_GENERATION, None)),
     Fault("Redis killed", kill("Redis"), (S.AUDIO_EXTRACTION, S.CLIP_EXTRACTION, None)),
