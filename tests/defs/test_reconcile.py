@@ -17,7 +17,7 @@ from videomoments_dagster.defs.sensors import reconcile as reconcile_module
 from videomoments_dagster.defs.sensors.reconcile import reconcile
 from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.lock import PipelineLock
-from videomoments_dagster.requests.stages import Stage
+from videomoments_dagster.requests.stages import STAGES_OF_ASSET, Stage
 from videomoments_dagster.requests.status import LiveStatus
 
 VIDEO = "talk"
@@ -121,17 +121,19 @@ def test_a_run_that_was_killed_after_its_last_step_completed_its_request(
 
 
 @pytest.mark.usefixtures("_later")
-@pytest.mark.parametrize(("done", "status"), [("video", "failed"), ("moments", "partial")])
-def test_a_run_that_was_lost_for_good_fails_its_request_and_says_why(
-    platform: PlatformResource, instance: dg.DagsterInstance, done: str, status: str
+@pytest.mark.parametrize(("done", "begun", "status"), [("video", "moments", "failed"), ("moments", "clips", "partial")])
+def test_a_run_that_was_lost_for_good_fails_its_request_and_says_where_and_why(
+    platform: PlatformResource, instance: dg.DagsterInstance, done: str, begun: str, status: str
 ) -> None:
     request_id = submit(platform, VIDEO, None)
     run = _begin(platform, instance, request_id, until=done)
+    instance.report_dagster_event(dg.DagsterEvent("STEP_START", three_steps.name, step_key=begun), run.run_id)
     RunLease(platform.redis, run.run_id).declare_lost("its worker process died")
     _fail(instance, run, will_retry=False)
     assert "ended: 1" in _reconcile(platform, instance)
     row = _assert_ended(platform, request_id, status)
     assert "its worker process died" in (row.error_message or "")
+    assert row.error_stage == STAGES_OF_ASSET[begun][0]
     error = json.loads(_request(platform, request_id).error or "{}")
     assert (error["code"], error["retryable"]) == ("run_crashed", True)
 

@@ -1,5 +1,7 @@
 """The lock's ownership and the live status hash."""
 
+from datetime import UTC, datetime
+
 import redis as redis_client
 
 from videomoments_dagster.errors import NotAVideo
@@ -70,6 +72,24 @@ def test_a_new_start_forgets_the_last_one(redis: "redis_client.Redis") -> None:
     seen = status.read("talk")
     assert seen and (seen.status, seen.request_id, seen.error, seen.completed_at) == ("queued", "new", None, None)
     assert redis.ttl("pipeline:talk:active") == -1, "it must not expire while it waits"
+
+
+def test_a_stage_whose_process_died_ends_with_its_run(redis: "redis_client.Redis") -> None:
+    status, started = LiveStatus(redis), datetime(2026, 1, 1, tzinfo=UTC)
+    status.begin("talk", request_id="r", pipeline_type="full", stages=Stage, run_id="run")
+    status.stage_completed("talk", Stage.VIDEO_DOWNLOAD)
+    status.stage_started("talk", Stage.TRANSCRIPTION)
+    lost = {"stage": "TRANSCRIPTION", "code": "run_crashed", "message": "Lost.", "hint": "", "retryable": True}
+    status.keep_run("talk", started, "run", "failed", lost)
+    live, kept = status.read("talk"), status.read_run("talk", started)
+    assert live and kept
+    stages = {each.stage: each for each in kept.stages}
+    assert (stages[Stage.TRANSCRIPTION].status, stages[Stage.TRANSCRIPTION].error) == ("failed", lost)
+    assert (stages[Stage.VIDEO_DOWNLOAD].status, stages[Stage.SCORING].status) == ("completed", "pending")
+    assert (live.status, live.stages[3].status) == ("running", "running"), "another run goes on with it"
+    status.finish("talk", "failed", lost)
+    ended = status.read("talk")
+    assert ended and (ended.stages[3].status, ended.stages[3].error) == ("failed", lost)
 
 
 def test_nothing_is_known_of_a_video_that_never_ran(redis: "redis_client.Redis") -> None:

@@ -23,7 +23,8 @@ def history(
     if json_output:
         print_json(runs)
         return
-    table = Table("started", "video", "pipeline", "status", "took", "moments", "clips", "error", box=None)
+    table = Table("started", "video", "pipeline", "status", "took", "moments", "clips", box=None)
+    table.add_column("error", no_wrap=True, overflow="ellipsis")
     for run in runs:
         table.add_row(
             run["started_at"][:19].replace("T", " "),

@@ -21,6 +21,7 @@ from videomoments_dagster.defs.tracking import pipeline_type, run_times
 from videomoments_dagster.errors import Cancelled, ServiceUnavailable
 from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.lock import PipelineLock
+from videomoments_dagster.requests.stages import STAGES_OF_ASSET, Stage
 from videomoments_dagster.requests.status import LiveStatus
 
 _MOMENTS_STEP = "moments"
@@ -153,7 +154,7 @@ def error_of(
     failures = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records
     event = failures[0].event_log_entry.dagster_event if failures else None
     if event is None:
-        return _crash_error(platform, run.run_id, message)
+        return _crash_error(platform, run.run_id, _stage_at_work(instance, run), message)
     failure, cause = event.step_failure_data.user_failure_data, event.step_failure_data.error
     if failure and "code" in failure.metadata:
         return {key: value.value for key, value in failure.metadata.items()}
@@ -173,13 +174,13 @@ def video_of(run: dg.DagsterRun) -> str | None:
     return None if only_checks else run.tags.get(PARTITION_TAG)
 
 
-def _crash_error(platform: PlatformResource, run_id: str, message: str | None) -> dict[str, Any]:
+def _crash_error(platform: PlatformResource, run_id: str, stage: Stage | None, message: str | None) -> dict[str, Any]:
     try:
         verdict = RunLease(platform.redis, run_id).verdict()
     except ServiceUnavailable:
         verdict = None
     return {
-        "stage": None,
+        "stage": stage,
         "code": "run_crashed",
         "message": f"The run was lost: {verdict}."
         if verdict
@@ -187,6 +188,14 @@ def _crash_error(platform: PlatformResource, run_id: str, message: str | None) -
         "hint": "Start the video again; finished stages keep their results.",
         "retryable": True,
     }
+
+
+def _stage_at_work(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Stage | None:
+    """The stage that had begun and not ended; the first one of its asset."""
+    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_START, limit=100).records
+    done = _finished_steps(instance, run)
+    open_steps = [each.event_log_entry.step_key for each in records if each.event_log_entry.step_key not in done]
+    return next((STAGES_OF_ASSET[step][0] for step in reversed(open_steps) if step in STAGES_OF_ASSET), None)
 
 
 def _finished_steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str | None]:

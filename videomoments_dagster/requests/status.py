@@ -141,9 +141,7 @@ class LiveStatus:
 
     def finish(self, video: str, status: str, error: dict[str, Any] | None = None) -> None:
         """The run has ended; the hash stays for 24 hours."""
-        fields: dict[Any, Any] = {"status": status, "completed_at": _now()}
-        if error:
-            fields["error"] = json.dumps(error)
+        fields = {**self._end(video, status, error), "completed_at": _now()}
         with reaching(self._redis), self._redis.pipeline() as batch:
             batch.hset(_key(video), mapping=fields)
             batch.expire(_key(video), KEPT_SECONDS)
@@ -154,9 +152,7 @@ class LiveStatus:
     ) -> None:
         """Keep what the hash tells as the details of the run that began at `started_at` and ended as `status`."""
         key = _run_key(video, started_at)
-        fields: dict[Any, Any] = {"status": status, "run_id": run_id}
-        if error:
-            fields["error"] = json.dumps(error)
+        fields = {**self._end(video, status, error), "run_id": run_id}
         with reaching(self._redis), self._redis.pipeline() as batch:
             batch.copy(_key(video), key, replace=True)
             batch.hset(key, mapping=fields)
@@ -204,6 +200,18 @@ class LiveStatus:
             known = self.read(video)
             if known and known.status in {"queued", "running"}:
                 yield known
+
+    def _end(self, video: str, status: str, error: dict[str, Any] | None) -> dict[Any, Any]:
+        """What an end changes. A stage that was at work when its process died could not tell that it failed."""
+        fields: dict[Any, Any] = {"status": status}
+        if error:
+            told = json.dumps(error)
+            known = self.read(video)
+            at_work = [each.stage for each in known.stages if each.status == "running"] if known else []
+            fields["error"] = told
+            for stage in at_work:
+                fields |= {f"{stage}_status": "failed", f"{stage}_error": told, f"{stage}_completed_at": _now()}
+        return fields
 
     def _set(self, video: str, fields: dict[Any, Any]) -> None:
         with reaching(self._redis):
