@@ -116,15 +116,6 @@ def test_what_lives_is_left_alone(
     assert found(sweep(instance, platform, fix=True)) == []
 
 
-def test_what_just_ended_is_left_to_those_that_hear_of_it(
-    platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(work, "PATIENCE_SECONDS", 300)
-    submit(platform, "asked", None)
-    fail(instance, begin(platform, instance, "talk", submit(platform, "talk", None)))
-    assert found(sweep(instance, platform, fix=True)) == []
-
-
 def test_runs_that_ended_or_are_gone_end_everything_that_says_they_run(
     platform: PlatformResource, instance: dg.DagsterInstance
 ) -> None:
@@ -157,11 +148,15 @@ def test_runs_that_ended_or_are_gone_end_everything_that_says_they_run(
     assert found(sweep(instance, platform, fix=True)) == []
 
 
-def test_a_request_that_no_run_was_made_for_is_published_again(
-    platform: PlatformResource, instance: dg.DagsterInstance
+def test_a_request_that_no_run_was_made_for_is_published_again_when_nobody_else_will(
+    platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request_id = submit(platform, "talk", "https://example.org/talk.mp4")
-    assert found(sweep(instance, platform, fix=False)) == [(Kind.STUCK_REQUEST, "talk")]
+    request_id = submit(platform, "asked", "https://example.org/talk.mp4")
+    fail(instance, begin(platform, instance, "ended", submit(platform, "ended", None)))
+    with monkeypatch.context() as now:
+        now.setattr(work, "PATIENCE_SECONDS", 300)
+        assert found(sweep(instance, platform, fix=True)) == [], "the sensors hear of what just happened"
+    assert (Kind.STUCK_REQUEST, "asked") in found(sweep(instance, platform, fix=False))
     assert platform.redis.xlen(STREAM) == 0
     assert sweep(instance, platform, fix=True).left == 0
     entries: Any = platform.redis.xrange(STREAM)
