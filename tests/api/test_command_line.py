@@ -268,7 +268,7 @@ def test_the_place_in_the_queue_is_shown(command: Command) -> None:
 
 
 def test_history_and_failures_are_listed_for_people_and_for_programs(command: Command, services: Services) -> None:
-    assert "No runs yet" in command("history").out
+    assert "No runs yet" in command("history").err
     assert (command("failures").out, command("failures", "--json").out) == ("", "[]\n")
     with services.database.session() as session:
         lecture = store_video(services, session, "lecture")
