@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,7 +15,8 @@ import pytest
 
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
-from tests.defs.pipeline import execute, submit
+from tests.defs.pipeline import execute, failure_of, submit
+from tests.media.make import Drawing, draw
 from tests.web import serving
 from videomoments_dagster.defs.policies import REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
@@ -52,6 +54,30 @@ def test_a_cancelled_run_stops_in_its_stage_and_is_not_tried_again(
     status = LiveStatus(platform.redis).read("talk")
     assert status and status.stages[0].status == "failed"
     assert status.stages[0].error and status.stages[0].error["code"] == "cancelled"
+
+
+def test_an_interrupt_that_met_nobody_stops_the_run_at_its_next_stage(
+    platform: PlatformResource, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """`make faults` cancelled a run while a stage's end was written down: Dagster retried the stage, and the run went
+    on to its end."""
+    video = draw(tmp_path / "talk.mp4", Drawing(seconds=1))
+    with serving() as web:
+        url = web.serve_file("/talk.mp4", video)
+        send = web.answers["/talk.mp4"]
+
+        def cancel(request: BaseHTTPRequestHandler) -> None:
+            [run] = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: request_id}))
+            instance.report_run_canceling(run)
+            send(request)
+
+        web.answers["/talk.mp4"] = cancel
+        request_id = submit(platform, "talk", url)
+        result = execute(platform, instance, "talk", request_id=request_id)
+    assert failure_of(result)["code"] == "cancelled"
+    assert {event.step_key for event in result.get_step_failure_events()} == {"audio"}
+    run = instance.get_run_by_id(result.run_id)
+    assert run and run.status is dg.DagsterRunStatus.CANCELED
 
 
 def _cancel(platform: PlatformResource, instance: dg.DagsterInstance) -> None:

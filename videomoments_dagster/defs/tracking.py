@@ -42,6 +42,7 @@ def _reported(context: dg.AssetExecutionContext, platform: PlatformResource, sta
     """The stage as the video's status tells it, and its errors as Dagster's."""
     video, status = context.partition_key, LiveStatus(platform.redis)
     try:
+        _end_if_cancelled(context)
         with suppress(ServiceUnavailable):
             _announce(context, platform, status)
             status.stage_started(video, stage)
@@ -113,6 +114,13 @@ def run_times(instance: dg.DagsterInstance, run_id: str) -> tuple[datetime, date
         datetime.fromtimestamp(started, UTC),
         datetime.fromtimestamp(record.end_time, UTC) if record.end_time else None,
     )
+
+
+def _end_if_cancelled(context: dg.AssetExecutionContext) -> None:
+    """An interrupt that comes between two stages, or as one ends, stops nothing: to Dagster it is an error to retry."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    if run is not None and run.status is dg.DagsterRunStatus.CANCELING:
+        raise Cancelled("The run was cancelled before this stage.")
 
 
 def _announce(context: dg.AssetExecutionContext, platform: PlatformResource, status: LiveStatus) -> None:
