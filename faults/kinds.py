@@ -205,7 +205,7 @@ def delete(scene: Scene) -> None:
     """With force, while runs are at work."""
     scene.over_at = time.monotonic()
     for video in scene.videos:
-        answer = scene.site.call("DELETE", f"/api/videos/{video}", params={"force": "true"})
+        answer = scene.site.call("DELETE", f"/api/videos/{video}", params={"force": "true"}, timeout=60)
         if not answer.ok:
             scene.remarks.append(f"{video}: delete was answered with {answer.status_code}: {answer.text[:200]}")
 

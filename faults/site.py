@@ -67,13 +67,13 @@ class Site:
         answer = self.call("GET", f"/api/pipeline/{video}/status")
         return answer.json() if answer.status_code == 200 else {"status": f"{answer.status_code}", "stages": []}
 
-    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+    def call(self, method: str, path: str, *, timeout: float = 15, **options: Any) -> requests.Response:
         """The API's answer. One of 5xx, and none at all, is asked for again."""
         end = time.monotonic() + _PATIENCE_SECONDS
         while True:
             with suppress(requests.RequestException, KeyError):
                 url = self.connections["api_url"] + path
-                answer = self._session.request(method, url, timeout=15, **options)
+                answer = self._session.request(method, url, timeout=timeout, **options)
                 if answer.status_code < 500 or time.monotonic() > end:
                     return answer
             assert time.monotonic() < end, f"{method} {path} had no answer for {_PATIENCE_SECONDS:.0f} s."
