@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis as redis_client
 
 from tests import factories
 from videomoments_dagster.cli import main
@@ -16,7 +17,7 @@ from videomoments_dagster.storage import names
 def test_a_sweep_tells_what_is_wrong_and_mends_it_when_asked(
     home: Path,
     fresh_database_url: str,
-    redis: object,
+    redis: "redis_client.Redis",
     redis_url: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -42,15 +43,17 @@ def test_a_sweep_tells_what_is_wrong_and_mends_it_when_asked(
         platform.store.put_bytes(name, b"video", "video/mp4")
         with platform.database.session() as session:
             factories.video(session, identifier="talk", cloud_url=platform.store.cloud_url(name))
+        redis.set("pipeline:ghost:lock", "a-run-that-is-gone", ex=60)
         code, out = sweep()
         assert code == 1
         assert "videos_without_partitions" in out
-        assert "1 wrong, 0 fixed" in out
+        assert "pipeline:ghost:lock" in out, "as it is called, not as a picture"
+        assert "2 wrong, 0 fixed" in out
         assert "videomoments sweep --fix" in out
         code, out = sweep("--fix", "--json")
         report = json.loads(out)
-        assert (code, report["total"], report["left"]) == (0, 1, 0)
-        assert (report["findings"][0]["video"], report["findings"][0]["fixed"]) == ("talk", True)
+        assert (code, report["total"], report["left"]) == (0, 2, 0)
+        assert [(each["video"], each["fixed"]) for each in report["findings"]] == [("talk", True), ("ghost", True)]
         code, out = sweep()
         assert (code, "1 videos, 1 files: 0 wrong" in out) == (0, True)
     finally:

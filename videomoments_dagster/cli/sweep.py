@@ -34,16 +34,17 @@ def sweep(
 
 
 def _show(report: "Report") -> None:
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     if report.findings:
         table = Table(box=None, pad_edge=False)
         for column in ("", "what", "video", "name", "wrong", "fix"):
             table.add_column(column, overflow="fold")
         for found in report.findings:
-            mark = "[green]✓[/]" if found.fixed else "[red]✗[/]"
-            table.add_row(mark, *map(escape, (found.kind, found.video, found.name, found.wrong, found.fix)))
+            mark = Text("✓", "green") if found.fixed else Text("✗", "red")
+            # as Text: in a string, the ":ghost:" of a key would become a picture
+            table.add_row(mark, *map(Text, (found.kind, found.video, found.name, found.wrong, found.fix)))
         console().print(table)
     if report.total > len(report.findings):
         console().print(f"… and {report.total - len(report.findings)} more.")

@@ -38,8 +38,10 @@ def sweep_slots(work: Work) -> None:
         info = storage.get_concurrency_info(pool)
         for slot in info.claimed_slots:
             held[slot.run_id].add(f"a slot of {pool} for {slot.step_key}")
+        claimed = {(slot.run_id, slot.step_key) for slot in info.claimed_slots}
         for step in info.pending_steps:
-            held[step.run_id].add(f"a place in {pool} for {step.step_key}")
+            if (step.run_id, step.step_key) not in claimed:
+                held[step.run_id].add(f"a place in the queue of {pool} for {step.step_key}")
     for batch in batches(sorted(held)):
         runs = work.runs(batch)
         for run_id in batch:
