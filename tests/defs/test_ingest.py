@@ -10,6 +10,7 @@ import sqlalchemy
 
 from db.queries import deletion, locks
 from db.queries import requests as request_queries
+from db.queries import runs as run_queries
 from tests import factories
 from videomoments_dagster.defs.partitions import VIDEOS
 from videomoments_dagster.defs.policies import REQUEST_TAG
@@ -219,8 +220,8 @@ def test_a_deleted_video_loses_its_partition_and_a_later_start_adds_it_again(
     _submit(platform, "r9", "other")
     both = _tick(platform, instance, result.cursor)
     assert isinstance(both, dg.SensorResult)
-    kinds = [type(request).__name__ for request in _partitions(both)]
-    assert kinds == ["DeleteDynamicPartitionsRequest", "AddDynamicPartitionsRequest"]
+    [request] = _partitions(both)
+    assert isinstance(request, dg.AddDynamicPartitionsRequest) and list(request.partition_keys) == ["other"]
     assert [run.run_key for run in both.run_requests or ()] == ["r9"]
 
 
@@ -306,3 +307,50 @@ def test_a_request_that_has_a_run_is_left_alone(platform: PlatformResource, inst
     dg.materialize([], instance=instance, tags={REQUEST_TAG: "r1"}, raise_on_error=False)
     _reconcile(platform, instance)
     assert platform.redis.xlen(STREAM) == before
+
+
+def test_a_request_that_makes_no_sense_ends_with_the_reason_and_is_not_published_again(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    with platform.database.session() as session:
+        request_queries.create(
+            session, request_id="r1", video_identifier="talk", source_url=None, pipeline_type="full",
+            config={"of_another_version": True},
+        )  # fmt: skip
+        [row] = request_queries.queued_before(session, datetime.now(UTC) + timedelta(hours=1), 10)
+    RequestStream(platform.redis).publish(StartMessage.of(row))
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult) and not result.run_requests
+    with platform.database.read() as session:
+        ended = request_queries.get(session, "r1")
+        [run] = run_queries.page(session, "talk").items
+        assert request_queries.queued_before(session, datetime.now(UTC) + timedelta(hours=1), 10) == []
+    assert ended and ended.state == "finished" and "of_another_version" in (ended.error or "")
+    assert (run.status, len(_dead(platform))) == ("failed", 1)
+
+
+def test_an_old_deletion_leaves_the_partition_of_a_video_that_was_submitted_again(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    """The stream is read again from its beginning when its Redis was exchanged."""
+    instance.add_dynamic_partitions(VIDEOS, ["talk", "gone"])
+    _submit(platform, "r1", "talk")
+    for video in ("talk", "gone"):
+        RequestStream(platform.redis).publish(DeleteMessage(video))
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult)
+    deleted = [each for each in _partitions(result) if isinstance(each, dg.DeleteDynamicPartitionsRequest)]
+    assert [list(each.partition_keys) for each in deleted] == [["gone"]]
+    assert [run.run_key for run in result.run_requests or ()] == ["r1"]
+
+
+def test_a_redis_whose_clock_is_behind_is_read_from_its_beginning(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    _submit(platform, "r1", "talk")
+    far_ahead = f"{int((datetime.now(UTC) + timedelta(days=400)).timestamp() * 1000)}-0"
+    result = _tick(platform, instance, far_ahead)
+    assert isinstance(result, dg.SensorResult) and result.cursor == "0-0" and not result.run_requests
+    again = _tick(platform, instance, result.cursor)
+    assert isinstance(again, dg.SensorResult)
+    assert [run.run_key for run in again.run_requests or ()] == ["r1"]

@@ -33,7 +33,7 @@ def cancel(
 
 def retry(
     video: Annotated[str | None, typer.Argument(help="The video's identifier")] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Every video of `videomoments failures`")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Every video whose failure is not permanent")] = False,
     wait: _Wait = False,
     json_output: _Json = False,
 ) -> None:
@@ -44,7 +44,8 @@ def retry(
     if video:
         chosen = [validate_identifier(video)]
     else:
-        chosen = [failure["video_id"] for failure in api.items("/api/pipeline/failures", _EVERY_FAILURE)]
+        failures = api.items("/api/pipeline/failures", _EVERY_FAILURE)
+        chosen = [failure["video_id"] for failure in failures if failure["retryable"] is not False]
     started: list[dict[str, Any]] = []
     refused = 0
     for key in chosen:

@@ -36,6 +36,7 @@ from videomoments_dagster.media.thumbnail import image_sizes
 from videomoments_dagster.storage import names
 
 AUDIO_TOLERANCE_SECONDS = 0.5
+ANSWERING = ("moments", "refined_moments", "scores")  # assets whose models' raw answers are kept
 ROUNDING_SECONDS = 0.002  # times are stored as floats of whole milliseconds
 
 
@@ -234,9 +235,15 @@ def rows_and_objects_agree(context: dg.AssetCheckExecutionContext, platform: Pla
         promised = {store.name_of(row.cloud_url)}
         promised |= {store.name_of(clip.cloud_url) for clip in clip_queries.of_video(session, row.id)}
         promised |= {store.name_of(picture.cloud_url) for picture in thumbnail_queries.of_video(session, row.id)}
-    answers = {names.answers(key, asset) for asset in ("moments", "refined_moments", "scores")}
+    answers = {names.answers(key, asset) for asset in ANSWERING}
     without_row = {names.audio(key), names.keyframes(key)} | answers  # found by name
-    there = {stored.name for prefix in names.prefixes(key) for stored in store.list(prefix)}
+    unfinished = tuple(names.unfinished_answers(key, asset) for asset in (*ANSWERING, "transcript"))
+    there = {
+        stored.name
+        for prefix in names.prefixes(key)
+        for stored in store.list(prefix)
+        if not stored.name.startswith(unfinished)
+    }
     faults = [f"{name} is promised by a row and not there." for name in sorted(promised - there)]
     faults += [f"{name} has no row." for name in sorted(there - promised - without_row)]
     return _result(faults, rows=len(promised), objects=len(there))

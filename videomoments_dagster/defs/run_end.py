@@ -18,7 +18,7 @@ from videomoments_dagster.defs import jobs
 from videomoments_dagster.defs.policies import BLOCKED_ERROR, PARTITION_TAG, REQUEST_TAG, lock_owner
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import pipeline_type, run_times
-from videomoments_dagster.errors import Cancelled, ServiceUnavailable
+from videomoments_dagster.errors import Cancelled, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.stages import STAGES_OF_ASSET, Stage
@@ -84,23 +84,26 @@ def has_run(instance: dg.DagsterInstance, request_id: str) -> bool:
     return bool(instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: request_id}), limit=1))
 
 
-def end_unlaunched(platform: PlatformResource, session: Session, request: PipelineRequest) -> None:
-    """End a request as cancelled that no run was made for. Its history row says when it was asked for."""
-    video, error = request.video_identifier, Cancelled("Cancelled before it was started.").as_dict()
+def end_unlaunched(
+    platform: PlatformResource, session: Session, request: PipelineRequest, reason: VideoMomentsError
+) -> None:
+    """End a request that no run was made for, as cancelled or failed. Its history row says when it was asked for."""
+    video, error = request.video_identifier, reason.as_dict()
+    status = "cancelled" if isinstance(reason, Cancelled) else "failed"
     run_queries.record(
         session,
         video_identifier=video,
         pipeline_type=request.pipeline_type,
-        status="cancelled",
+        status=status,
         started_at=request.requested_at,
         completed_at=datetime.now(UTC),
-        error_message=error["message"],
+        error_message=f"{error['message']} {error['hint']}".strip(),
     )
     request_queries.mark_finished(session, request.request_id, error=json.dumps(error))
     with suppress(ServiceUnavailable):
         live = LiveStatus(platform.redis)
         if live.belongs_to(video, run_id="", request_id=request.request_id):
-            live.finish(video, "cancelled", error)
+            live.finish(video, status, error)
         PipelineLock(platform.redis).release(video, request.request_id)
 
 

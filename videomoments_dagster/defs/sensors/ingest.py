@@ -22,7 +22,7 @@ from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.resuming import left_undone
 from videomoments_dagster.defs.run_end import end_unlaunched, has_run
 from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
-from videomoments_dagster.errors import Conflict, VideoMomentsError
+from videomoments_dagster.errors import Cancelled, Conflict, VideoMomentsError
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stream import DeleteMessage, RequestStream, StartMessage, is_before
 
@@ -60,6 +60,7 @@ def ingest(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
                 if error.retryable:  # a service is away, or the video is just being deleted
                     raise
                 stream.bury(identifier, fields, f"{error.code}: {error.message}")
+                _end_buried(context, platform, fields, error)
                 tick.dead += 1
         newest = None if messages else stream.newest()
     except VideoMomentsError as error:
@@ -85,6 +86,10 @@ def _take(
     context: dg.SensorEvaluationContext, platform: PlatformResource, message: StartMessage | DeleteMessage, tick: _Tick
 ) -> None:
     if isinstance(message, DeleteMessage):
+        with platform.database.session() as session:
+            request_queries.lock_video(session, message.video_id)  # the deletion may not be committed yet
+            if request_queries.newest(session, message.video_id):
+                return  # submitted again since
         # A start further on in the same batch adds the partition again; one before it was meant for the old video.
         tick.added = [video for video in tick.added if video != message.video_id]
         tick.runs = {key: run for key, run in tick.runs.items() if run.partition_key != message.video_id}
@@ -100,7 +105,7 @@ def _take(
         if row.state in {"finished", "rejected"}:
             return
         if row.cancel_requested_at and not has_run(context.instance, row.request_id):
-            end_unlaunched(platform, session, row)
+            end_unlaunched(platform, session, row, Cancelled("Cancelled before it was started."))
             return
     config = PipelineConfig.parse(message.config)
     selection = jobs.selection(message.pipeline_type, cut_clips=cuts_clips(platform, config))
@@ -119,6 +124,19 @@ def _take(
         tags={REQUEST_TAG: message.request_id, PIPELINE_TAG: message.pipeline_type.value}
         | ({QUEUE_TAG: message.config["queue"]} if message.config.get("queue") else {}),
     )
+
+
+def _end_buried(
+    context: dg.SensorEvaluationContext,
+    platform: PlatformResource,
+    fields: dict[str, str],
+    error: VideoMomentsError,
+) -> None:
+    """A request that has a row is not only buried: whoever waits for it learns why, and it is not published again."""
+    with platform.database.session() as session:
+        row = request_queries.get(session, fields.get("request_id", "")[:36])
+        if row and row.state == "queued" and not has_run(context.instance, row.request_id):
+            end_unlaunched(platform, session, row, error)
 
 
 def _record(session: Session, message: StartMessage) -> PipelineRequest:
