@@ -45,9 +45,7 @@ _PRUNE = text(
            (SELECT count(*) FROM pruned), (SELECT coalesce(sum(length), 0) FROM pruned)
     """
 ).bindparams(bindparam("kept", expanding=True), bindparam("not_ended", expanding=True))
-_SIZE = text(
-    "SELECT pg_total_relation_size('event_logs'), reltuples FROM pg_class WHERE relname = 'event_logs'"
-)
+_SIZE = text("SELECT pg_total_relation_size('event_logs'), reltuples FROM pg_class WHERE relname = 'event_logs'")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the platform does for itself by the clock: each schedule's job executes, on a platform with nothing in it too."""
+"""What the platform does for itself by the clock: the job of each schedule works, where nothing is yet too."""
 
 import dagster as dg
 
