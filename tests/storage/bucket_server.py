@@ -98,7 +98,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _serve(self) -> None:
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        self.body = self.rfile.read(length)
+        if len(self.body) < length:  # who asked died half-way
+            self.close_connection = True
+            return
         parts = urlsplit(self.path)
         self.query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         self.server.calls.append(f"{self.command} {parts.path}")
