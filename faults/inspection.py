@@ -15,6 +15,7 @@ from videomoments_dagster.temp_files import RESUME, TempFiles
 
 _QUIET_SECONDS = 150.0
 _BEAT_SECONDS = 0.25
+_NOT_ENDED = "not all ended"
 _VERDICT = "lost: "  # the verdict on a run, which nobody may claim any more
 
 
@@ -95,14 +96,14 @@ def _wait_for_quiet(site: Site, accepted: dict[str, str], verdict: Verdict, sinc
     end = time.monotonic() + _QUIET_SECONDS
     while True:
         verdict.ends = {video: site.status(video)["status"] for video in accepted}
-        left = [] if set(verdict.ends.values()) <= ENDED else ["not all ended"]
+        left = [] if set(verdict.ends.values()) <= ENDED else [_NOT_ENDED]
         left = left or _left(site, accepted, verdict.ends)
         if not left or time.monotonic() > end:
             break
-        verdict.last = left
+        verdict.last = [each for each in left if each != _NOT_ENDED]
         time.sleep(_BEAT_SECONDS)
     verdict.seconds = time.monotonic() - since
-    if left and left != ["not all ended"]:
+    if left and left != [_NOT_ENDED]:
         verdict.broken += left
 
 
