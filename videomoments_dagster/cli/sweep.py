@@ -34,18 +34,13 @@ def sweep(
 
 
 def _show(report: "Report") -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    if report.findings:
-        table = Table(box=None, pad_edge=False)
-        for column in ("", "what", "video", "name", "wrong", "fix"):
-            table.add_column(column, overflow="fold")
-        for found in report.findings:
-            mark = Text("✓", "green") if found.fixed else Text("✗", "red")
-            # as Text: in a string, the ":ghost:" of a key would become a picture
-            table.add_row(mark, *map(Text, (found.kind, found.video, found.name, found.wrong, found.fix)))
-        console().print(table)
+    for found in report.findings:
+        mark = Text("✓ ", "green") if found.fixed else Text("✗ ", "red")
+        # as Text: in a string, the ":ghost:" of a key would become a picture
+        told = f"{found.kind}  {found.name}\n    {found.wrong}\n    {'Done' if found.fixed else 'Fix'}: {found.fix}"
+        console().print(mark + Text(told), soft_wrap=True)
     if report.total > len(report.findings):
         console().print(f"… and {report.total - len(report.findings)} more.")
     console().print(

@@ -19,6 +19,7 @@ from typing import Any
 
 import dagster as dg
 from billiard.exceptions import WorkerLostError
+from billiard.util import get_logger
 from celery import signals
 from celery.worker import state
 from dagster_celery.make_app import make_app
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--reload", action="store_true")
     options = parser.parse_args()
     logs.configure("worker")
+    get_logger().propagate = True  # billiard's: without a handler its words come out as they are
     logs.redact_errors()
     signals.setup_logging.connect(_leave_logging, weak=False)
     if options.reload:
