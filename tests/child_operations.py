@@ -36,6 +36,10 @@ def segfault() -> None:
     ctypes.string_at(0)
 
 
+def be_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def complain() -> None:
     os.write(2, b"[mov] moov atom not found in https://host/a.mp4?token=canary\n")
     os._exit(3)
@@ -62,5 +66,17 @@ def report_then_hang(pids: str, on_progress: Progress) -> None:
 
 
 if __name__ == "__main__":
-    operations = (count, noisy, refuse, full_disk, segfault, complain, leave, allocate, hang, report_then_hang)
+    operations = (
+        be_killed,
+        count,
+        noisy,
+        refuse,
+        full_disk,
+        segfault,
+        complain,
+        leave,
+        allocate,
+        hang,
+        report_then_hang,
+    )
     serve_child({f.__name__: f for f in operations})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from videomoments_dagster.errors import DiskFull, MediaCrashed, MediaTimeout, NotAVideo
+from videomoments_dagster.errors import DiskFull, MediaCrashed, MediaKilled, MediaTimeout, NotAVideo
 from videomoments_dagster.processes import run_child
 
 CHILD = "tests.child_operations"
@@ -54,6 +54,12 @@ def test_a_full_disk_in_the_child_is_a_full_disk_here() -> None:
 def test_a_child_that_dies_is_a_crash_that_says_how(operation: str, how: str) -> None:
     with pytest.raises(MediaCrashed, match=how):
         _run(operation)
+
+
+def test_a_child_that_somebody_killed_may_be_tried_again() -> None:
+    with pytest.raises(MediaKilled, match="SIGKILL") as caught:
+        _run("be_killed")
+    assert caught.value.retryable
 
 
 def test_memory_is_limited() -> None:

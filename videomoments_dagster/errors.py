@@ -19,7 +19,8 @@ VideoMomentsError
 │   ├── NoAudio                  the video has no audio track
 │   ├── MediaDamaged             truncated, or broken in the middle
 │   ├── MediaTimeout             the child process hit its time limit
-│   └── MediaCrashed             the child process died (signal, memory limit)
+│   ├── MediaCrashed             the child process died (signal, memory limit)
+│       └── MediaKilled          somebody killed it, most likely the kernel (retryable)
 ├── StorageError
 │   ├── ObjectMissing            a row promises an object that is not there
 │   ├── ObjectMismatch           size or MD5 differs after upload       (retryable)
@@ -173,6 +174,11 @@ class MediaTimeout(MediaError):
 class MediaCrashed(MediaError):
     code, title = "media_crashed", "The decoder crashed on this file"
     hint = "Re-encode the file; raise VIDEOMOMENTS_MEDIA_MEMORY_BYTES if it is very large in pixels."
+
+
+class MediaKilled(MediaCrashed):
+    code, title, retryable = "media_killed", "The decoder was killed", True
+    hint = "This host probably ran out of memory: lower VIDEOMOMENTS_WORKER_PROCESSES or VIDEOMOMENTS_CLIP_PROCESSES."
 
 
 class StorageError(VideoMomentsError):

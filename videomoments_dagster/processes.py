@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from videomoments_dagster import errors
-from videomoments_dagster.errors import MediaCrashed, MediaTimeout, VideoMomentsError
+from videomoments_dagster.errors import MediaCrashed, MediaKilled, MediaTimeout, VideoMomentsError
 from videomoments_dagster.redaction import redacted
 
 Progress = Callable[[float], None]
@@ -43,8 +43,9 @@ def run_child(
     """Run `python -m module` on `request` and return its result. How long it took, how it ended, and what its native
     libraries said last is logged.
 
-    Raises the VideoMomentsError that the child reports, MediaTimeout past `timeout_seconds`, and MediaCrashed when
-    the child ends without an answer (a signal, or `memory_bytes` of address space used up).
+    Raises the VideoMomentsError that the child reports, MediaTimeout past `timeout_seconds`, MediaKilled when somebody
+    else killed the child, and MediaCrashed when the child ends without an answer (another signal, or `memory_bytes` of
+    address space used up).
     """
     began, outcome, noise = time.monotonic(), "stopped", []
     try:
@@ -109,7 +110,8 @@ def _run(
     if timed_out.is_set():
         raise MediaTimeout(f"{module.rsplit('.', 1)[-1]} did not finish within {timeout_seconds:.0f} s.")
     how = _how(child.returncode)
-    raise MediaCrashed(f"{module.rsplit('.', 1)[-1]} ended with {how}. {_last_words(noise)}".strip())
+    died = MediaKilled if child.returncode == -signal.SIGKILL else MediaCrashed  # it was not us: that is told above
+    raise died(f"{module.rsplit('.', 1)[-1]} ended with {how}. {_last_words(noise)}".strip())
 
 
 def serve_child(operations: dict[str, Callable[..., Any]]) -> None:

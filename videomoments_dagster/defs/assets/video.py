@@ -113,12 +113,18 @@ def _keep(
         shown = urlsplit(url).path.rpartition("/")[2] if url else "The uploaded file"
         raise type(error)(error.message.replace(path.name, shown or redacted(url or "")), hint=error.hint) from error
     name = names.video(key, info.extension)
-    stored = platform.store.put_file(name, path, f"video/{info.extension}")
     cloud_url = platform.store.cloud_url(name)
-    with platform.database.session() as session:
+    with platform.database.read() as session:
         before = video_queries.get(session, key)
-        replaced = before.cloud_url if before and before.cloud_url != cloud_url else None
-        row = _upsert(session, key, url, cloud_url, info, stored)
+    try:
+        stored = platform.store.put_file(name, path, f"video/{info.extension}")
+        with platform.database.session() as session:
+            row = _upsert(session, key, url, cloud_url, info, stored)
+    except dg.DagsterExecutionInterruptedError:
+        if before is None:  # cancelled between the two: the object would stay without a row
+            platform.store.delete(name)
+        raise
+    replaced = before.cloud_url if before and before.cloud_url != cloud_url else None
     if replaced:
         platform.store.delete(platform.store.name_of(replaced))
     return row, stored

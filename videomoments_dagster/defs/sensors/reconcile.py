@@ -19,14 +19,15 @@ from videomoments_dagster.defs.workers.relaunch import Relaunched, relaunch_lost
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.requests.stream import RequestStream, StartMessage
 
-AFTER_SECONDS = 30  # the ingest sensor takes a request within seconds; later it was lost on the way
+AFTER_SECONDS = 10  # the ingest sensor takes a request within seconds; later it was lost on the way
 UNHEARD_SECONDS = 60  # the end of a run is recorded within seconds; later nobody will
 BATCH = 50
+_MOST_WAITING = 5_000  # most have a run that waits in Dagster's queue
 _MOST_ACTIVE = 500
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
-@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING, jobs=[])
+@dg.sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING, jobs=[])
 def reconcile(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SkipReason:
     """Publishes again what was lost on its way, for instance when Redis lost its data; ends what ended unheard of."""
     try:
@@ -43,16 +44,17 @@ def reconcile(context: dg.SensorEvaluationContext, platform: PlatformResource) -
 
 def _publish_requests(instance: dg.DagsterInstance, platform: PlatformResource) -> int:
     """Put requests onto the stream again that no run knows. Returns how many."""
-    published = 0
     with platform.database.read() as session:
         before = datetime.now(UTC) - timedelta(seconds=AFTER_SECONDS)
-        waiting = request_queries.queued_before(session, before, limit=BATCH)
-    for row in waiting:
-        if instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: row.request_id}), limit=1):
-            continue
+        waiting = request_queries.queued_before(session, before, limit=_MOST_WAITING)
+    if not waiting:
+        return 0
+    records = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: [row.request_id for row in waiting]}))
+    known = {record.dagster_run.tags[REQUEST_TAG] for record in records}
+    lost = [row for row in waiting if row.request_id not in known][:BATCH]
+    for row in lost:
         RequestStream(platform.redis).publish(StartMessage.of(row))
-        published += 1
-    return published
+    return len(lost)
 
 
 def _end_requests(instance: dg.DagsterInstance, platform: PlatformResource) -> int:

@@ -22,6 +22,8 @@ from videomoments_dagster.requests.lease import FENCE_SECONDS, RENEW_SECONDS, Le
 
 CANCEL_GRACE_SECONDS = 20.0
 """How long an interrupted run may take to end before its process is killed: native code may never look up."""
+INTERRUPT_SECONDS = 4.0
+"""An interrupt can meet code that takes it for a failure and tries again: who goes on is interrupted again."""
 LOOK_SECONDS = 5.0
 """How often the run's own record is looked at: an order may be lost on its way, and a run be ended by hand."""
 _AT_WORK = {dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING}
@@ -56,7 +58,7 @@ class Keeper:
 
     def _renew(self) -> None:
         cancelled_at: float | None = None
-        interrupted = False
+        interrupted_at = -INTERRUPT_SECONDS
         while not self._ended.wait(RENEW_SECONDS):
             begun = time.monotonic()
             try:
@@ -73,8 +75,8 @@ class Keeper:
             _set_fence(FENCE_SECONDS - (time.monotonic() - begun))
             if self._cancelled.is_set() and cancelled_at is None:
                 cancelled_at = time.monotonic()
-            if cancelled_at is not None and not interrupted:
-                interrupted = self._interrupt()
+            if cancelled_at is not None and time.monotonic() - interrupted_at > INTERRUPT_SECONDS and self._interrupt():
+                interrupted_at = time.monotonic()
             if cancelled_at is not None and time.monotonic() - cancelled_at > CANCEL_GRACE_SECONDS:
                 self._end_process("did not end when it was cancelled")
 

@@ -15,7 +15,15 @@ from threading import Event
 import numpy as np
 from numpy.typing import NDArray
 
-from videomoments_dagster.errors import MediaCrashed, MediaDamaged, MediaError, MediaTimeout, ModelError
+from videomoments_dagster.errors import (
+    MediaCrashed,
+    MediaDamaged,
+    MediaError,
+    MediaKilled,
+    MediaTimeout,
+    ModelError,
+    ModelUnavailable,
+)
 from videomoments_dagster.logs import carried
 from videomoments_dagster.models.builtin.speech_activity import RATE_HZ, levels, speech_runs
 from videomoments_dagster.models.builtin.speech_text import transcript_of
@@ -131,6 +139,11 @@ def _run(
             memory_bytes=get_settings().media_memory_bytes,
             on_progress=report,
         )
+    except MediaKilled as error:
+        raise ModelUnavailable(
+            f"The speech recognizer was killed: {error.message}",
+            hint="It is tried again; if memory is short, lower VIDEOMOMENTS_SPEECH_PROCESSES.",
+        ) from error
     except (MediaCrashed, MediaTimeout) as error:
         raise ModelError(
             f"The speech recognizer failed: {error.message}",
