@@ -90,34 +90,35 @@ def _spoilt(**changes: Any) -> bytes:
     return json.dumps(record("bad") | changes).encode()
 
 
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (b"{not json", "Not JSON"),
-        (b'{"id": "bad", "segment_timestamps": [', "Not JSON"),
-        (b"\xff\xfe\x00{", "Not JSON"),
-        (b"[" * 100_000, "Not JSON"),
-        (b"7", "not a JSON object"),
-        (b"{}", "no 'id'"),
-        (b'{"id": "bad"}', "neither 'segment_timestamps' nor 'word_timestamps'"),
-        (_spoilt(segment_timestamps="text"), "'segment_timestamps' is a text, not a list"),
-        (_spoilt(segment_timestamps=[{"text": "Hello", "start": 0}]), "segment_timestamps[0] has no number in 'end'"),
-        (_spoilt(segment_timestamps=[{"text": "a", "start": float("nan"), "end": 1}]), "not a time"),
-        (_spoilt(segment_timestamps=[{"text": "a", "start": -3, "end": 1}]), "not a time"),
-        (_spoilt(word_timestamps=[{"word": None, "start": 0, "end": 1}]), "word_timestamps[0] has no text in 'word'"),
-        (
-            _spoilt(segment_timestamps=[{"text": t, "start": s, "end": s + 2} for t, s in (("a", 9), ("b", 1))]),
-            "after one that starts",
-        ),
-    ],
-)
-def test_a_bad_record_is_named_in_one_line_and_the_rest_goes_on(bad: bytes, message: str) -> None:
-    done = find("-", stdin=lines(record("good")) + bad + b"\n" + lines(record("next")))
-    assert done.returncode == 1
-    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == ["good", "next"]
-    (complaint,) = done.stderr.decode().splitlines()
-    assert complaint.startswith("line 2")
-    assert message in complaint
+_BAD = [
+    (b"{not json", "Not JSON"),
+    (b'{"id": "bad", "segment_timestamps": [', "Not JSON"),
+    (b"\xff\xfe\x00{", "Not JSON"),
+    (b"[" * 100_000, "Not JSON"),
+    (b"7", "not a JSON object"),
+    (b"{}", "no 'id'"),
+    (b'{"id": "bad"}', "neither 'segment_timestamps' nor 'word_timestamps'"),
+    (_spoilt(segment_timestamps="text"), "'segment_timestamps' is a text, not a list"),
+    (_spoilt(segment_timestamps=[{"text": "Hello", "start": 0}]), "segment_timestamps[0] has no number in 'end'"),
+    (_spoilt(segment_timestamps=[{"text": "a", "start": float("nan"), "end": 1}]), "not a time"),
+    (_spoilt(segment_timestamps=[{"text": "a", "start": -3, "end": 1}]), "not a time"),
+    (_spoilt(word_timestamps=[{"word": None, "start": 0, "end": 1}]), "word_timestamps[0] has no text in 'word'"),
+    (
+        _spoilt(segment_timestamps=[{"text": t, "start": s, "end": s + 2} for t, s in (("a", 9), ("b", 1))]),
+        "after one that starts",
+    ),
+]
+
+
+def test_each_bad_record_is_named_in_one_line_and_the_rest_goes_on() -> None:
+    told = find("-", stdin=b"".join(lines(record(f"good-{n}")) + bad + b"\n" for n, (bad, _) in enumerate(_BAD)))
+    assert told.returncode == 1
+    assert [json.loads(line)["id"] for line in told.stdout.splitlines()] == [f"good-{n}" for n in range(len(_BAD))]
+    complaints = told.stderr.decode().splitlines()
+    assert len(complaints) == len(_BAD)
+    for number, (complaint, (_, message)) in enumerate(zip(complaints, _BAD, strict=True), start=1):
+        assert complaint.startswith(f"line {2 * number}")
+        assert message in complaint
 
 
 def test_a_bad_first_line_does_not_swallow_the_rest() -> None:
