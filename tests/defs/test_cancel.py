@@ -24,6 +24,7 @@ from videomoments_dagster.defs.sensors import cancel as cancel_module
 from videomoments_dagster.defs.sensors import ingest as ingest_module
 from videomoments_dagster.defs.sensors.cancel import cancel as cancel_sensor
 from videomoments_dagster.defs.sensors.ingest import ingest
+from videomoments_dagster.requests.cancel import CancelFlag
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.status import LiveStatus
 
@@ -99,6 +100,7 @@ def test_a_request_cancelled_before_it_has_a_run_never_gets_one(
     lock, live = PipelineLock(platform.redis), LiveStatus(platform.redis)
     lock.acquire("talk", request_id)
     live.begin("talk", request_id=request_id, pipeline_type="full", stages=[])
+    CancelFlag(platform.redis).order("talk", request_id)
     with platform.database.session() as session:
         assert request_queries.cancel(session, request_id)
     assert isinstance(_ingest(platform, instance), dg.SkipReason)
@@ -112,7 +114,7 @@ def test_a_request_cancelled_before_it_has_a_run_never_gets_one(
     assert (run.status, run.started_at) == ("cancelled", row.requested_at)
     status = live.read("talk")
     assert status and status.status == "cancelled"
-    assert lock.owner("talk") is None
+    assert lock.owner("talk") is CancelFlag(platform.redis).ordered("talk") is None
     with platform.database.session() as session:
         assert not request_queries.cancel(session, request_id), "it is over"
     _cancel(platform, instance)

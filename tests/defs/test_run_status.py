@@ -14,6 +14,7 @@ from videomoments_dagster.defs.partitions import VIDEOS
 from videomoments_dagster.defs.policies import REQUEST_TAG, WILL_RETRY_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.sensors.run_status import run_cancelled, run_failed, run_succeeded
+from videomoments_dagster.requests.cancel import CancelFlag
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.requests.status import LiveStatus
@@ -138,12 +139,20 @@ def test_of_a_run_that_dagster_will_retry_only_the_run_is_over(
 
 
 def test_a_cancelled_run_is_recorded_as_cancelled(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
-    result = execute(platform, instance, "unknown")
+    """Re-executed in the UI it has the same request: the flag that is left over would end it at once."""
+    request_id = submit(platform, "unknown", None)
+    result = execute(platform, instance, "unknown", request_id=request_id)
+    flag = CancelFlag(platform.redis)
+    flag.order("unknown", "another")
+    _tell("run_cancelled", result, platform, instance)
+    assert flag.ordered("unknown") == "another"
+    flag.order("unknown", request_id)
     _tell("run_cancelled", result, platform, instance)
     [row] = _history(platform, "unknown")
     assert (row.status, row.error_stage) == ("cancelled", None)
     status = LiveStatus(platform.redis).read("unknown")
     assert status and status.status == "cancelled"
+    assert flag.ordered("unknown") is None
 
 
 def test_a_run_of_checks_alone_is_no_run_of_the_pipeline(

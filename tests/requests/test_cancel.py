@@ -15,7 +15,9 @@ def test_a_run_hears_the_flag_of_its_video_that_names_it(redis: "redis_client.Re
     CancelFlag(redis).order("talk", "request")
     assert [lease.renew("process") for lease in (mine, other, later)] == [True, False, False]
     assert 0 < int(redis.ttl(key("talk"))) <= TTL_SECONDS == 300  # pyright: ignore[reportArgumentType]
-    CancelFlag(redis).forget("talk")
+    assert not CancelFlag(redis).forget_if("talk", "a later request")
+    assert mine.renew("process")
+    assert CancelFlag(redis).forget_if("talk", "request")
     assert not mine.renew("process")
 
 

@@ -19,6 +19,7 @@ from videomoments_dagster.defs.policies import BLOCKED_ERROR, PARTITION_TAG, REQ
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import pipeline_type, run_times
 from videomoments_dagster.errors import Cancelled, ServiceUnavailable, VideoMomentsError
+from videomoments_dagster.requests.cancel import CancelFlag
 from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.stages import STAGES_OF_ASSET, Stage
@@ -50,7 +51,7 @@ def finish(
         if started and live.belongs_to(video, run_id=run.run_id, request_id=request_id):
             live.finish(video, status, error)
             live.keep_run(video, started, run.run_id, status, error)
-        PipelineLock(platform.redis).release(video, lock_owner(run))
+        _let_go(platform, video, lock_owner(run))
 
 
 def finish_attempt(
@@ -104,7 +105,13 @@ def end_unlaunched(
         live = LiveStatus(platform.redis)
         if live.belongs_to(video, run_id="", request_id=request.request_id):
             live.finish(video, status, error)
-        PipelineLock(platform.redis).release(video, request.request_id)
+        _let_go(platform, video, request.request_id)
+
+
+def _let_go(platform: PlatformResource, video: str, owner: str) -> None:
+    """Free the lock, and take down the flag that cancels: a run that is re-executed in the UI has the same owner."""
+    PipelineLock(platform.redis).release(video, owner)
+    CancelFlag(platform.redis).forget_if(video, owner)
 
 
 def _record(

@@ -10,6 +10,7 @@ from videomoments_dagster.redis_connection import reaching
 
 TTL_SECONDS = 5 * 60
 _WAKE = "pipeline:cancels"
+_FORGET_IF = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
 
 
 def key(video: str) -> str:
@@ -53,3 +54,8 @@ class CancelFlag:
         """False when there is none."""
         with reaching(self._redis):
             return bool(self._redis.delete(key(video)))
+
+    def forget_if(self, video: str, owner: str) -> bool:
+        """`forget`, unless the flag means somebody else than `owner`."""
+        with reaching(self._redis):
+            return bool(self._redis.eval(_FORGET_IF, 1, key(video), owner))
