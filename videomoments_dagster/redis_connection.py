@@ -10,10 +10,14 @@ from videomoments_dagster.errors import ServiceUnavailable
 
 
 def connect(url: str, *, timeout_seconds: float = 15.0) -> "redis.Redis":
-    """A client with timeouts, decoding to str. It connects on first use and is shared by the threads of a process."""
+    """A client with timeouts, decoding to str. It connects on first use and is shared by the threads of a process.
+
+    Bytes that are not UTF-8 are read as lone surrogates, and written as they were: one value that somebody else put
+    there must not keep the rest of an answer from being read."""
     return redis.Redis.from_url(
         url,
         decode_responses=True,
+        encoding_errors="surrogateescape",
         socket_connect_timeout=min(5.0, timeout_seconds),
         socket_timeout=timeout_seconds,
         health_check_interval=30,

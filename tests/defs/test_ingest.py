@@ -164,14 +164,24 @@ def test_a_finished_request_is_not_started_again_when_the_cursor_is_lost(
 def test_poison_goes_to_the_dead_letters_and_the_rest_goes_on(
     platform: PlatformResource, instance: dg.DagsterInstance
 ) -> None:
-    platform.redis.xadd(STREAM, {"request_id": "r0", "video_id": "../etc"})
-    platform.redis.xadd(STREAM, {"nonsense": "1"})
+    for poison in (
+        {"request_id": "r0", "video_id": "../etc"},
+        {"nonsense": "1"},
+        {"request_id": b"\xff\xfe", "video_id": "v"},
+        {"request_id": "r0", "url": "http://[::1"},
+        {"request_id": "r0", "url": "http://example.com:99999/a.mp4"},
+        {"request_id": "r0", "video_id": "v", "config": '{"title":' + "[" * 100_000},
+        {"request_id": "r\0", "video_id": "v"},
+        {"request_id": "r0", "video_id": "v", "config": '{"title": "a\\u0000b"}'},
+    ):
+        platform.redis.xadd(STREAM, poison)  # pyright: ignore[reportArgumentType]
     _submit(platform, "r1", "talk")
     result = _tick(platform, instance)
     assert isinstance(result, dg.SensorResult)
     assert [run.run_key for run in result.run_requests or ()] == ["r1"]
     reasons = [fields["dead_reason"].split(":")[0] for fields in _dead(platform)]
-    assert reasons == ["invalid_identifier", "invalid_input"]
+    assert reasons == ["invalid_identifier", *["invalid_input"] * 7]
+    assert _dead(platform)[2]["request_id"].encode(errors="surrogateescape") == b"\xff\xfe", "as it was"
     assert isinstance(_tick(platform, instance, result.cursor), dg.SkipReason)
 
 

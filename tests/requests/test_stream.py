@@ -70,8 +70,9 @@ def test_a_message_that_makes_no_sense_is_refused(fields: dict[str, str], kind: 
 
 
 def test_another_producers_message_needs_only_an_id_and_a_url() -> None:
-    message = RequestStream.parse({"request_id": "r", "url": "https://example.com/My Talk.mp4"})
-    assert message == StartMessage("r", "My-Talk", PipelineType.FULL, "https://example.com/My Talk.mp4", {})
+    message = RequestStream.parse({"request_id": "r", "url": "HTTPS://Example.com:443/My Talk.mp4?utm_source=x#t"})
+    url = "https://example.com/My Talk.mp4"
+    assert message == StartMessage("r", "My-Talk", PipelineType.FULL, url, {}, is_derived=True)
 
 
 def test_a_buried_message_keeps_its_fields_and_says_why(redis: "redis_client.Redis") -> None:

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import redis
 
-from videomoments_dagster.errors import InvalidInput
-from videomoments_dagster.identifiers import identifier_from_url, validate_identifier
+from videomoments_dagster.errors import InvalidInput, VideoMomentsError
+from videomoments_dagster.identifiers import canonical_url, identifier_from_url, validate_identifier
 from videomoments_dagster.redis_connection import reaching
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import PipelineType
@@ -21,6 +21,7 @@ from videomoments_dagster.requests.stages import PipelineType
 STREAM = "pipeline:requests"
 DEAD = "pipeline:requests:dead"
 _MOST_DEAD = 10_000
+_LONGEST_REQUEST_ID = 36
 KEPT_SECONDS = 24 * 3600
 """How long messages that were taken stay, for people who look."""
 
@@ -38,7 +39,7 @@ class Requested(Protocol):
 @dataclass(frozen=True, slots=True)
 class StartMessage:
     """Start the pipeline of a video. `url` is None for uploads and re-runs. `is_recorded`: it was made of a row, so
-    that without the row its video was deleted."""
+    that without the row its video was deleted. `is_derived`: the video was not named, so that another name will do."""
 
     request_id: str
     video_id: str
@@ -46,6 +47,7 @@ class StartMessage:
     url: str | None
     config: dict[str, Any]
     is_recorded: bool = False
+    is_derived: bool = False
 
     @classmethod
     def of(cls, row: "Requested") -> "StartMessage":
@@ -133,30 +135,16 @@ class RequestStream:
 
     @staticmethod
     def parse(fields: dict[str, str]) -> Message:
-        """The message in `fields`, checked. Raises InvalidInput or a subclass that says what is wrong with it."""
-        if fields.get("kind") == "delete":
-            return DeleteMessage(validate_identifier(fields.get("video_id", "")))
-        url = fields.get("url") or None
-        if not fields.get("request_id") or len(fields["request_id"]) > 36:
-            raise InvalidInput("request_id is missing or longer than 36 characters.")
-        if not url and not fields.get("video_id"):
-            raise InvalidInput("Neither url nor video_id is given.")
+        """The message in `fields`, checked. Raises InvalidInput or a subclass that says what is wrong with it, whatever
+        is: nobody mends a message, and the ones behind it wait."""
         try:
-            config = json.loads(fields.get("config") or "{}")
-            pipeline_type = PipelineType(fields.get("pipeline_type") or PipelineType.FULL)
-        except ValueError as error:
-            raise InvalidInput(f"config or pipeline_type can't be read: {error}") from None
-        if not isinstance(config, dict):
-            raise InvalidInput("config is not a JSON object.")
-        PipelineConfig.parse(config)
-        return StartMessage(
-            request_id=fields["request_id"],
-            video_id=validate_identifier(fields.get("video_id") or identifier_from_url(url or "")),
-            pipeline_type=pipeline_type,
-            url=url,
-            config=config,
-            is_recorded=fields.get("recorded") == "1",
-        )
+            return _parsed(fields)
+        except VideoMomentsError:
+            raise
+        except RecursionError:
+            raise InvalidInput("config is nested too deeply.") from None
+        except ValueError as error:  # of URLs, too
+            raise InvalidInput(f"It can't be read: {error}") from None
 
 
 def is_before(one: str, other: str) -> bool:
@@ -168,3 +156,35 @@ def _parts(identifier: str) -> tuple[int, int]:
     """A stream id as numbers: milliseconds since 1970, and a count within them."""
     ms, _, count = identifier.partition("-")
     return int(ms), int(count or 0)
+
+
+def _parsed(fields: dict[str, str]) -> Message:
+    for name, value in fields.items():
+        if not (_is_text(name) and _is_text(value)):
+            raise InvalidInput(f"{name[:40]!r} is not UTF-8 without NUL.")
+    if fields.get("kind") == "delete":
+        return DeleteMessage(validate_identifier(fields.get("video_id", "")))
+    request_id = fields.get("request_id", "")
+    if not (1 <= len(request_id) <= _LONGEST_REQUEST_ID and request_id.isprintable()):
+        raise InvalidInput(f"request_id is not 1 to {_LONGEST_REQUEST_ID} printable characters.")
+    if not fields.get("url") and not fields.get("video_id"):
+        raise InvalidInput("Neither url nor video_id is given.")
+    config = json.loads(fields.get("config") or "{}")
+    if not isinstance(config, dict):
+        raise InvalidInput("config is not a JSON object.")
+    PipelineConfig.parse(config)
+    url = canonical_url(fields["url"]) if fields.get("url") else None
+    return StartMessage(
+        request_id=request_id,
+        video_id=validate_identifier(fields.get("video_id") or identifier_from_url(url or "")),
+        pipeline_type=PipelineType(fields.get("pipeline_type") or PipelineType.FULL),
+        url=url,
+        config=config,
+        is_recorded=fields.get("recorded") == "1",
+        is_derived=not fields.get("video_id"),
+    )
+
+
+def _is_text(value: str) -> bool:
+    """Whether PostgreSQL can hold it. Bytes that are not UTF-8 were read as lone surrogates."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)

@@ -60,7 +60,7 @@ def ingest(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
                 if error.retryable:  # a service is away, or the video is just being deleted
                     raise
                 stream.bury(identifier, fields, f"{error.code}: {error.message}")
-                _end_buried(context, platform, fields, error)
+                _end_buried(context, platform, fields, tick, error)
                 tick.dead += 1
         newest = None if messages else stream.newest()
     except VideoMomentsError as error:
@@ -130,12 +130,19 @@ def _end_buried(
     context: dg.SensorEvaluationContext,
     platform: PlatformResource,
     fields: dict[str, str],
+    tick: _Tick,
     error: VideoMomentsError,
 ) -> None:
-    """A request that has a row is not only buried: whoever waits for it learns why, and it is not published again."""
+    """A request that has a row is not only buried: whoever waits for it learns why, and it is not published again. A
+    message that only bears its id, for another video, ends nothing."""
+    request_id, video = fields.get("request_id", ""), fields.get("video_id", "")
+    if not request_id.isprintable() or not video or request_id in tick.runs:  # PostgreSQL refuses to look for some
+        return
     with platform.database.session() as session:
-        row = request_queries.get(session, fields.get("request_id", "")[:36])
-        if row and row.state == "queued" and not has_run(context.instance, row.request_id):
+        row = request_queries.get(session, request_id)
+        if row is None or row.video_identifier != video or row.state != "queued":
+            return
+        if not has_run(context.instance, request_id):
             end_unlaunched(platform, session, row, error)
 
 
