@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -30,6 +31,14 @@ QUOTED = [
     ("sent Bearer canary7canary7.", "sent Bearer ***"),
     ("host=db password=canary8 dbname=x", "host=db password=*** dbname=x"),
     ('{"api_key": "canary9"}', '{"api_key": "***"}'),
+    ("client_secret=canary&x=1", "client_secret=***&x=1"),
+    ("aws_secret_access_key = canary", "aws_secret_access_key = ***"),
+    ('{\\"token\\": \\"canary\\"}', '{\\"token\\": \\"***\\"}'),
+    ("{'X-Amz-Signature': 'canary', 'a': 1}", "{'X-Amz-Signature': '***', 'a': 1}"),
+    ("a -----BEGIN PRIVATE KEY-----\nMIIcanary\n-----END PRIVATE KEY----- b", "a -----BEGIN PRIVATE KEY-----*** b"),
+    ("Authorization: Token canary", "Authorization: ***"),
+    ("Cookie: a=canary; b=canary", "Cookie: ***"),
+    ("max_tokens=5, tokens: 100", "max_tokens=5, tokens: 100"),
     ("Why? Because a=b, and 12:30 is a time.", "Why? Because a=b, and 12:30 is a time."),
 ]
 
@@ -54,14 +63,57 @@ def test_secrets_are_known_by_their_shape(said: str, shown: str) -> None:
     assert redacted(said) == shown
 
 
+HOSTILE = [
+    "a.",
+    "a-",
+    "%3F",
+    "http:x",
+    "data:",
+    "://a",
+    "a:b@",
+    "token:'",
+    "bearer ",
+    "cookie:",
+    "authorization: a ",
+    "?",
+]
+
+
+@pytest.mark.parametrize("pattern", [*HOSTILE, "-----BEGIN PRIVATE KEY-----"])
+def test_what_a_server_says_is_redacted_in_no_time(pattern: str) -> None:
+    """It holds the interpreter's lock meanwhile, and with it the renewal of the process's lease."""
+    began = time.process_time()
+    for said in (pattern * (64_000 // len(pattern)), pattern * (8_000 // len(pattern))):  # cut, and not
+        assert len(redacted(said)) <= 9_000
+    assert time.process_time() - began < 0.25
+
+
+def test_a_secret_that_the_cut_of_a_long_text_goes_through_is_not_in_it() -> None:
+    key = "\n".join(["canarycanary"] * 1000)
+    for said in (
+        f"x -----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY----- the end",
+        f"{'x ' * 3000}-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY----- the end",
+        f"{'x ' * 1990}redis://:{'canary' * 1000}@host the end",
+        f"{'x ' * 9000}redis://:{'canary' * 670}@host the end",
+    ):
+        assert redacted(said).endswith("the end") and "canary" not in redacted(said)
+
+
 def test_secrets_of_the_environment_are_found() -> None:
     environment = {
         "DATABASE_URL": "postgresql://me:p%40ss-word@db/x",
         "QWEN_API_KEY": "sk-123456",
         "GCS_KEY": "/etc/key.json",
+        "DB_PASS": "pass-1",
+        "MODEL_KEYS": "key-1,key-2",
+        "QUEUE_URL": "https://queue/?password=pass%202&x=1",
+        "DSN": "host=db password=pass-3",
         "PATH": "/usr/bin",
     }
-    assert secrets_in(environment) == {"p%40ss-word", "p@ss-word", "sk-123456"}
+    assert secrets_in(environment) == {
+        "p%40ss-word", "p@ss-word", "sk-123456", "pass-1", "key-1,key-2", "key-1", "key-2", "pass%202", "pass 2",
+        "pass-3",
+    }  # fmt: skip
 
 
 def test_a_line_says_when_where_and_about_what(lines: Any) -> None:
@@ -122,6 +174,7 @@ def broken():
 thread = threading.Thread(target=broken)
 thread.start(); thread.join()
 logging.getLogger("any.library").info("connected with %(password)s")
+logging.getLogger("any.library").info("two of %%d", "%(password)s")
 raise RuntimeError("no %(password)s")
 """
 
@@ -133,7 +186,8 @@ def test_what_ends_a_process_or_a_thread_is_a_line_and_the_environments_secrets_
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     found = [json.loads(line) for line in done.stderr.splitlines()]
-    assert [line["level"] for line in found] == ["warning", "error", "info", "critical"]
+    assert [line["level"] for line in found] == ["warning", "error", "info", "info", "critical"]
+    assert found[3]["message"] == "two of %d (its arguments do not fit)"
     assert "RuntimeError: no ***" in found[-1]["exception"]
     assert password not in done.stderr
 

@@ -59,6 +59,7 @@ def configure(process: str, log_format: Literal["json", "text"]) -> None:
     root.setLevel(logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each plugin it has, whenever it is loaded
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a handler that fails would print the raw line
     sys.excepthook = _log_end
     threading.excepthook = _log_end_of_thread
 
@@ -85,7 +86,7 @@ class _Lines(logging.Formatter):
             "logger": record.name,
             "process": self._process,
             "pid": os.getpid(),
-            "message": redacted(record.getMessage())[:_LONGEST_CHARACTERS],
+            "message": redacted(_message(record))[:_LONGEST_CHARACTERS],
         }
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         for name, value in {**_context.get(), **extra}.items():
@@ -96,6 +97,14 @@ class _Lines(logging.Formatter):
         if record.exc_info and record.exc_info[0]:
             found["exception"] = redacted(self.formatException(record.exc_info))[-_LONGEST_CHARACTERS:]
         return found
+
+
+def _message(record: logging.LogRecord) -> str:
+    """A library's arguments may not fit its words: then these alone."""
+    try:
+        return record.getMessage()
+    except Exception:
+        return f"{record.msg} (its arguments do not fit)"
 
 
 class JsonLines(_Lines):

@@ -337,3 +337,14 @@ def test_a_disk_that_fills_leaves_no_part_behind(web: Web, tmp_path: Path) -> No
 def test_secrets_in_a_url_are_not_in_its_errors(web: Web, tmp_path: Path) -> None:
     url = web.serve_status("/a.mp4", 403) + "?signature=canary"
     assert "canary" not in str(_refused(url, tmp_path, SourceNotFound).as_dict())
+
+
+def test_of_a_servers_reason_a_message_has_the_beginning(web: Web, tmp_path: Path) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(404, "gone " * 12_000)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    web.answers["/a.mp4"] = answer
+    error = _refused(f"{web.url}/a.mp4", tmp_path, SourceNotFound)
+    assert "404 gone gone" in error.message and len(error.message) < 200

@@ -30,12 +30,14 @@ from videomoments_dagster.errors import (
 from videomoments_dagster.media.guard import GuardedSession, validate_url
 from videomoments_dagster.media.partial import Partial, media_type
 from videomoments_dagster.processes import Progress
+from videomoments_dagster.redaction import redacted
 from videomoments_dagster.settings import Settings, get_settings
 
 _TRIES = 3
 _MOST_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 _TRY_LATER = {408, 425, 429}
+_REASON_CHARACTERS = 100
 _BLOCK_BYTES = 256 * 1024
 _SLOWEST_BYTES_A_SECOND = 1024  # over one whole timeout; a server that drips less holds a place for nothing
 _PAGES = {"text/html", "application/xhtml+xml"}
@@ -138,9 +140,9 @@ def _check_answer(response: requests.Response, part: Partial, settings: Settings
         part.restart()
         raise SourceIncomplete(f"{host} can't resume the download; it starts again.")
     if status in _TRY_LATER or status >= 500:
-        raise SourceUnavailable(f"{host} answers {status} {response.reason or ''}".strip() + ".")
+        raise SourceUnavailable(f"{host} answers {status} {_reason(response)}".strip() + ".")
     if status not in {200, 206}:
-        raise SourceNotFound(f"{host} answers {status} {response.reason or ''}".strip() + ".")
+        raise SourceNotFound(f"{host} answers {status} {_reason(response)}".strip() + ".")
     kind = media_type(response)
     if kind in _PAGES:
         raise NotAVideo(f"{host} answers with a web page, not with a video.")
@@ -160,6 +162,11 @@ def _check_answer(response: requests.Response, part: Partial, settings: Settings
     if missing > free:
         raise DiskFull(f"The video needs {missing} bytes more; {free} are free.")
     part.begin(response, expected)
+
+
+def _reason(response: requests.Response) -> str:
+    """The server's words for its status, as many as a message needs."""
+    return redacted(response.reason or "")[:_REASON_CHARACTERS].strip()
 
 
 def _continues(response: requests.Response, part: Partial) -> bool:
