@@ -1,16 +1,20 @@
 """Removing a video with all that was made from it, in an order that any call can take up where another was killed.
 
 The rows go first and leave a request that says so; it stays until everything else is gone (db/queries/deletion.py).
-All of it happens under the video's lock, so that a new submission of it waits, or is refused.
+All of it happens under the video's lock, so that a new submission of it waits, or is refused; it stops when PostgreSQL
+lost the lock with its connection.
 """
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from threading import BoundedSemaphore
+from functools import partial
+from typing import TypeVar
 
+import anyio.to_thread
+from anyio import CapacityLimiter
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -18,7 +22,7 @@ from api.activity import refuse_if_active
 from api.cancellation import NothingToCancel, cancel
 from api.problems import PipelineActive
 from api.services import Services
-from db.queries import deletion, requests, runs
+from db.queries import deletion, locks, requests, runs
 from videomoments_dagster.errors import NotFound, ServiceUnavailable
 from videomoments_dagster.identifiers import validate_identifier
 from videomoments_dagster.requests.cancel import CancelFlag
@@ -27,12 +31,15 @@ from videomoments_dagster.requests.stream import DeleteMessage
 from videomoments_dagster.storage import names
 from videomoments_dagster.temp_files import TempFiles
 
+_T = TypeVar("_T")
+
 CANCEL_SECONDS = 20.0
 """How long a forced deletion waits for what it cancelled. A run that works ends within 5 s; one in native code that
 does not look up is killed after 20 s, and its deletion is to be asked for again."""
 _LOOK_SECONDS = 0.25
 _SLOT_SECONDS = 30.0
-_slots = BoundedSemaphore(5)  # each deletion holds two of the 20 connections that Services allows
+_MOST_WAITING = 40
+_slots = CapacityLimiter(5)  # each deletion holds two of the 20 connections that Services allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +64,40 @@ class Receipt:
     partition: str = "requested"
 
 
-async def end_pipeline(services: Services, video: str) -> None:
+async def delete_video(services: Services, video: str, *, force: bool) -> Receipt:
+    """Raises NotFound when there is nothing of it, PipelineActive while it is processed, VideoBusy while another call
+    deletes it, StorageError, ServiceUnavailable. After any of these, or a kill, the same call goes on from there.
+
+    `force` cancels what is queued or running first, and also deletes a video whose request nobody will end: it has no
+    run, or its run is declared lost. A run that may live is never overruled.
+    """
+    validate_identifier(video)
+    if force:
+        await _end_pipeline(services, video)
+    return await _in_slot(partial(_delete, services, video, force))
+
+
+async def _in_slot(step: Callable[[], _T]) -> _T:
+    """In a thread of its own, as it may wait for a lock; those that wait for a slot hold none, so that all other
+    operations go on. Raises ServiceUnavailable when too many wait, or for too long."""
+    try:
+        if _slots.statistics().tasks_waiting >= _MOST_WAITING:
+            raise TimeoutError
+        with anyio.fail_after(_SLOT_SECONDS):
+            await _slots.acquire()
+    except TimeoutError:
+        raise ServiceUnavailable("Too many videos are being deleted at once.", hint="Try again in a moment.") from None
+    try:
+        return await anyio.to_thread.run_sync(step, limiter=CapacityLimiter(1))
+    finally:
+        _slots.release()
+
+
+async def _end_pipeline(services: Services, video: str) -> None:
     """Cancel what is queued or running, and wait up to CANCEL_SECONDS for its end; holds no thread, connection or lock
     meanwhile. A run that nobody executes any more is then declared lost, so that nobody can."""
     with suppress(NothingToCancel, NotFound):
-        await run_in_threadpool(cancel, services, validate_identifier(video))
+        await _in_slot(partial(cancel, services, video))
         end = time.monotonic() + CANCEL_SECONDS
         while await run_in_threadpool(_is_active, services, video):
             if time.monotonic() > end:
@@ -71,28 +107,24 @@ async def end_pipeline(services: Services, video: str) -> None:
             await asyncio.sleep(_LOOK_SECONDS)
 
 
-def delete_video(services: Services, video: str, *, force: bool) -> Receipt:
-    """Raises NotFound when there is nothing of it, PipelineActive while it is processed, VideoBusy while another call
-    deletes it, StorageError, ServiceUnavailable. After any of these, or a kill, the same call goes on from there.
-
-    `force` (after `end_pipeline`) also deletes a video whose request nobody will end: it has no run, or its run is
-    declared lost. A run that may live is never overruled.
-    """
-    validate_identifier(video)
-    with _slot(), services.database.session() as held:
+def _delete(services: Services, video: str, force: bool) -> Receipt:
+    with services.database.session() as held:
         requests.lock_video(held, video)
         _refuse(held, services, video, force)
         if not (deletion.is_known(held, video) or _has_leftovers(services, video)):
             raise NotFound(f"There is no video {video!r}.", hint="`videomoments list` shows the videos there are.")
         with services.database.session() as session:
             rows = deletion.delete_rows(session, video)
-        by_prefix = {prefix: _delete_objects(services, prefix) for prefix in names.prefixes(video)}
+            locks.confirm(held)  # a request that came in because the lock was lost is not rejected
+        by_prefix = {prefix: _delete_objects(services, held, prefix) for prefix in names.prefixes(video)}
+        locks.confirm(held)
         temp = TempFiles.of(services.settings).remove_video(video)
+        locks.confirm(held)
         redis_keys = _delete_keys(services, video)
-        with services.database.session() as session:
-            # The message before the commit: killed in between, the requests are there for the next call to find.
-            ended = deletion.delete_requests(session, video)
-            services.stream.publish(DeleteMessage(video))
+        # In the lock's own transaction: requests go only if nobody could have made another one since it was taken.
+        # The message before the commit: killed in between, the requests are there for the next call to find.
+        ended = deletion.delete_requests(held, video)
+        services.stream.publish(DeleteMessage(video))
     return Receipt(
         video_id=video,
         rows=rows,
@@ -156,9 +188,10 @@ def _has_leftovers(services: Services, video: str) -> bool:
     return stored or services.status.read(video) is not None
 
 
-def _delete_objects(services: Services, prefix: str) -> Removed:
+def _delete_objects(services: Services, held: Session, prefix: str) -> Removed:
     objects = removed_bytes = 0
     for stored in services.store.list(prefix):
+        locks.confirm(held)
         if services.store.delete(stored.name):
             objects, removed_bytes = objects + 1, removed_bytes + stored.size_bytes
     return Removed(objects, removed_bytes)
@@ -168,13 +201,3 @@ def _delete_keys(services: Services, video: str) -> int:
     owner = services.lock.owner(video)
     lock = services.lock.release(video, owner) if owner else False
     return services.status.forget(video) + CancelFlag(services.redis).forget(video) + lock
-
-
-@contextmanager
-def _slot() -> Iterator[None]:
-    if not _slots.acquire(timeout=_SLOT_SECONDS):
-        raise ServiceUnavailable("Too many videos are being deleted at once.", hint="Try again in a moment.")
-    try:
-        yield
-    finally:
-        _slots.release()

@@ -144,9 +144,7 @@ async def delete_video(
 ) -> Response:
     """Removes rows, stored objects, temp files, live state, requests and the Dagster partition. After a failure the
     same call finishes it. 409 while a request is active; with `force`, while what it cancelled has not ended yet."""
-    if force:
-        await deletion.end_pipeline(here, video)
-    removed = await run_in_threadpool(deletion.delete_video, here, video, force=force)
+    removed = await deletion.delete_video(here, video, force=force)
     if not _wants_representation(prefer):
         return Response(status_code=204)
     receipt = DeletionReceipt.model_validate(removed, from_attributes=True)

@@ -30,6 +30,12 @@ def lock_identifier(session: Session, video_identifier: str) -> None:
         raise VideoBusy(f"Video {video_identifier!r} is being changed by another request.") from error
 
 
+def confirm(session: Session) -> None:
+    """Ask whether the locks of this transaction are still held: they end with their connection, which may break while
+    nobody uses it. ServiceUnavailable is raised when they are not."""
+    session.execute(select(1))
+
+
 def lock_rows_of(session: Session, video_id: int) -> None:
     """One transaction at a time may replace what hangs off this video. Raises NotFound when the video is gone.
 

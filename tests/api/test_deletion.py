@@ -6,13 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from redis import Redis
+from sqlalchemy import text
 
 from api import deletion
 from api.services import Services
@@ -29,6 +30,10 @@ from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.storage import names
 from videomoments_dagster.temp_files import TempFiles
 
+END_LOCK_HOLDERS = """
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 RECEIPT = {"Prefer": "return=representation"}
 
 
@@ -147,7 +152,7 @@ def test_a_deletion_that_is_killed_is_finished_by_the_next(
 ) -> None:
     """kill -9 between two objects; the dead process's lock is gone with its connection."""
     program = """
-import os, signal
+import asyncio, os, signal
 from api import deletion
 from api.services import Services
 from videomoments_dagster.settings import get_settings
@@ -159,7 +164,7 @@ def one_and_die(store, name):
     removed.append(name)
     return remove(store, name)
 type(services.store).delete = one_and_die
-deletion.delete_video(services, "talk", force=False)
+asyncio.run(deletion.delete_video(services, "talk", force=False))
 """
     settings = services.settings
     environment = {
@@ -316,6 +321,72 @@ class TestWithOthers:
                 assert problem["retryable"]
             let_go.set()
 
+    def test_a_request_accepted_after_the_lock_was_lost_is_kept(
+        self, client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch, talk: str
+    ) -> None:
+        """PostgreSQL ended the connection that holds the lock, in the middle of the objects."""
+        with services.database.session() as session:
+            url = video_queries.require(session, talk).source_url
+            factories.request(session, talk, state="finished", source_url=url)
+        with deleting(client, services, monkeypatch, talk, status=503) as let_go:
+            with services.database.session() as session:
+                session.execute(text(END_LOCK_HOLDERS))
+            accepted = client.post("/api/videos", json={"url": url})
+            assert (accepted.status_code, accepted.json()["video_id"]) == (202, talk)
+            objects = len(list(services.store.list("")))
+            let_go.set()
+        assert len(list(services.store.list(""))) == objects - 1, "the one that was under way"
+        with services.database.read() as session:
+            active = request_queries.active(session, talk)
+        assert active and active.request_id == accepted.json()["request_id"]
+        assert services.lock.owner(talk) == active.request_id
+        assert client.get(f"/api/pipeline/{talk}/status").json()["status"] == "queued"
+
+    @pytest.mark.parametrize("at", ["rows", "requests"])
+    def test_no_request_is_touched_when_the_lock_is_lost_before(
+        self, client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch, talk: str, at: str
+    ) -> None:
+        owner, name = DEATHS[at](services)
+        step = getattr(owner, name)
+        accepted: list[str] = []
+
+        def lose_the_lock(*args: Any) -> Any:
+            with services.database.session() as session:
+                session.execute(text(END_LOCK_HOLDERS))
+            with services.database.session() as session:
+                accepted.append(factories.request(session, talk, state="queued").request_id)
+            return step(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, lose_the_lock)
+            problem = assert_problem(client.delete(f"/api/videos/{talk}"), 503, "service_unavailable")
+        assert problem["retryable"]
+        with services.database.read() as session:
+            active = request_queries.active(session, talk)
+        assert active and [active.request_id] == accepted
+
+    def test_deletions_that_wait_for_locks_leave_the_rest_of_the_api_alone(
+        self, client: TestClient, services: Services
+    ) -> None:
+        """50 at once; whoever has the videos' locks lets go when the others have been asked."""
+        with services.database.session() as session:
+            for number in range(5):
+                factories.request(session, f"many-{number}", state="finished")
+        with ThreadPoolExecutor(50) as pool:
+            with services.database.session() as held:
+                for number in range(5):
+                    request_queries.lock_video(held, f"many-{number}")
+                deletions = [pool.submit(client.delete, f"/api/videos/many-{n % 5}") for n in range(50)]
+                refused = next(as_completed(deletions, timeout=5)).result()
+                assert assert_problem(refused, 503, "service_unavailable")["retryable"]
+                begin = time.monotonic()
+                assert client.get("/health").status_code == 200
+                assert client.get("/api/videos").status_code == 200
+                assert time.monotonic() - begin < 1
+            codes = [each.result().status_code for each in deletions]
+        assert sorted(set(codes)) == [204, 404, 503]
+        assert (codes.count(204), codes.count(503)) == (5, 5)
+
     def test_many_deletions_at_once_leave_connections_for_others(self, client: TestClient, services: Services) -> None:
         with services.database.session() as session:
             for number in range(30):
@@ -327,7 +398,7 @@ class TestWithOthers:
 
 @contextmanager
 def deleting(
-    client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch, video: str
+    client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch, video: str, status: int = 204
 ) -> Iterator[threading.Event]:
     """While a deletion is in the middle of its objects; it goes on when the event is set."""
     remove, begun, let_go = type(services.store).delete, threading.Event(), threading.Event()
@@ -342,7 +413,7 @@ def deleting(
         deletion = pool.submit(lambda: client.delete(f"/api/videos/{video}").status_code)
         assert begun.wait(5)
         yield let_go
-        assert deletion.result() == 204
+        assert deletion.result() == status
 
 
 def _away(*_args: object, **_more: object) -> None:
