@@ -168,10 +168,8 @@ def retry(services: Services, video: str, idempotency_key: str | None) -> Submis
 def _claim(session: Session, wanted: str | None, derived: str, source_url: str) -> str:
     """Lock and return the identifier that this URL gets; a derived one that is taken gets a digest of the URL."""
     candidates = [wanted] if wanted else [derived, distinct_identifier(derived, source_url)]
-    for candidate in candidates:
-        requests.lock_video(session, candidate)
-        if requests.taken_identifier(session, candidate) in {None, source_url}:
-            return candidate
+    if claimed := requests.claim(session, candidates, source_url):
+        return claimed
     raise _taken(candidates[-1])
 
 

@@ -1,6 +1,6 @@
 """Pipeline requests: what was asked for, and how far it has come. queued -> launched -> finished."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -163,6 +163,15 @@ def taken_identifier(session: Session, identifier: str) -> str | None:
         return video.source_url or UPLOADED
     request = newest_with_source(session, identifier) or newest(session, identifier)
     return (request.source_url or UPLOADED) if request else None
+
+
+def claim(session: Session, candidates: Iterable[str], source_url: str) -> str | None:
+    """Lock and return the first of `candidates` that is free or belongs to this URL already; None when none is."""
+    for candidate in candidates:
+        lock_video(session, candidate)
+        if taken_identifier(session, candidate) in {None, source_url}:
+            return candidate
+    return None
 
 
 def mark_launched(session: Session, request_id: str, run_id: str) -> bool:

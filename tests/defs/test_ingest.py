@@ -18,6 +18,7 @@ from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.sensors import ingest as ingest_module
 from videomoments_dagster.defs.sensors.ingest import ingest
 from videomoments_dagster.defs.sensors.reconcile import reconcile
+from videomoments_dagster.identifiers import distinct_identifier
 from videomoments_dagster.requests.stages import PipelineType
 from videomoments_dagster.requests.stream import DEAD, STREAM, DeleteMessage, RequestStream, StartMessage
 from videomoments_dagster.settings import get_settings
@@ -212,6 +213,29 @@ def test_another_producer_cant_take_a_videos_identifier_for_another_url(
     assert [run.run_key for run in result.run_requests or ()] == ["r1"]
     [dead] = _dead(platform)
     assert dead["dead_reason"].startswith("conflict:")
+
+
+def test_another_producers_request_id_is_one_videos_and_its_urls_get_identifiers_of_their_own(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    _submit(platform, "r1", "talk")
+    for fields in (
+        {"request_id": "r1", "video_id": "show", "url": "https://example.com/show.mp4"},
+        {"request_id": "r1", "url": "https://example.com/other/talk.mp4"},
+        {"request_id": "x1", "url": "https://elsewhere.example/talk.mp4?utm_source=a"},
+        {"request_id": "x1", "url": "https://ELSEWHERE.example/talk.mp4"},  # sent again
+        {"request_id": "x2", "url": "https://example.com:443/talk.mp4"},
+    ):
+        platform.redis.xadd(STREAM, fields)  # pyright: ignore[reportArgumentType]
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult)
+    other = distinct_identifier("talk", "https://elsewhere.example/talk.mp4")
+    launched = [(run.run_key, run.partition_key) for run in result.run_requests or ()]
+    assert launched == [("r1", "talk"), ("x1", other), ("x2", "talk")]
+    assert [fields["dead_reason"].partition(":")[0] for fields in _dead(platform)] == ["conflict", "conflict"]
+    with platform.database.read() as session:
+        row = request_queries.get(session, "r1")
+    assert row and (row.video_identifier, row.state) == ("talk", "queued"), "what only bears its id ends nothing"
 
 
 def test_a_deleted_video_loses_its_partition_and_a_later_start_adds_it_again(

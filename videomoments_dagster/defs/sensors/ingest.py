@@ -6,13 +6,14 @@ submits, so a tick that dies is taken up again; reading from the cursor never ac
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import dagster as dg
 from sqlalchemy.orm import Session
 
 from db.models import PipelineRequest
 from db.queries import requests as request_queries
+from db.queries import videos as video_queries
 from videomoments_dagster import logs
 from videomoments_dagster.defs import jobs
 from videomoments_dagster.defs.inputs import cuts_clips
@@ -23,6 +24,7 @@ from videomoments_dagster.defs.resuming import left_undone
 from videomoments_dagster.defs.run_end import end_unlaunched, has_run
 from videomoments_dagster.defs.workers.configuration import QUEUE_TAG
 from videomoments_dagster.errors import Cancelled, Conflict, VideoMomentsError
+from videomoments_dagster.identifiers import distinct_identifier
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stream import DeleteMessage, RequestStream, StartMessage, is_before
 
@@ -102,6 +104,10 @@ def _take(
             return  # deleted since, with its video
         if row is None:
             row = _record(session, message)
+        same = row.source_url == message.url if message.is_derived else row.video_identifier == message.video_id
+        if not same:
+            raise Conflict(f"Request {message.request_id!r} is another video's; give every request an id of its own.")
+        message = replace(message, video_id=row.video_identifier)
         if row.state in {"finished", "rejected"}:
             return
         if row.cancel_requested_at and not has_run(context.instance, row.request_id):
@@ -148,14 +154,22 @@ def _end_buried(
 
 def _record(session: Session, message: StartMessage) -> PipelineRequest:
     """The durable row of a request that another producer put on the stream by itself."""
-    request_queries.lock_video(session, message.video_id)
-    known = request_queries.taken_identifier(session, message.video_id)
-    if message.url and known and known != message.url:
-        raise Conflict(f"Identifier {message.video_id!r} belongs to another URL; give a video_id of its own.")
+    video = message.video_id
+    if message.url:
+        known = video_queries.by_source_url(session, message.url) if message.is_derived else None
+        candidates = [known.identifier] if known else [video]
+        if message.is_derived and not known:
+            candidates.append(distinct_identifier(video, message.url))
+        claimed = request_queries.claim(session, candidates, message.url)
+        if claimed is None:
+            raise Conflict(f"Identifier {candidates[-1]!r} belongs to another URL; give a video_id of its own.")
+        video = claimed
+    else:
+        request_queries.lock_video(session, video)
     return request_queries.create(
         session,
         request_id=message.request_id,
-        video_identifier=message.video_id,
+        video_identifier=video,
         source_url=message.url,
         pipeline_type=message.pipeline_type.value,
         config=message.config,
