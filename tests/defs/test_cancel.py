@@ -12,18 +12,21 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.tags import ROOT_RUN_ID_TAG
+from dagster._core.test_utils import create_run_for_test
 
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
 from tests.defs.pipeline import execute, failure_of, submit
 from tests.media.make import Drawing, draw
 from tests.web import serving
-from videomoments_dagster.defs.policies import REQUEST_TAG
+from videomoments_dagster.defs.policies import PARTITION_TAG, REQUEST_TAG, lock_owner
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.sensors import cancel as cancel_module
 from videomoments_dagster.defs.sensors import ingest as ingest_module
 from videomoments_dagster.defs.sensors.cancel import cancel as cancel_sensor
 from videomoments_dagster.defs.sensors.ingest import ingest
+from videomoments_dagster.defs.workers.launcher import LeasedRunLauncher
 from videomoments_dagster.requests.cancel import CancelFlag
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.status import LiveStatus
@@ -119,3 +122,27 @@ def test_a_request_cancelled_before_it_has_a_run_never_gets_one(
         assert not request_queries.cancel(session, request_id), "it is over"
     _cancel(platform, instance)
     assert isinstance(_ingest(platform, instance, result.cursor), dg.SkipReason), "nothing is published again"
+
+
+def test_the_retry_of_a_lost_ui_run_has_its_lock_and_is_the_one_that_is_cancelled(
+    platform: PlatformResource, instance: dg.DagsterInstance, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancel_module, "BLOCK_SECONDS", 0.01)
+    launcher = LeasedRunLauncher(redis_url)
+    launcher.register_instance(instance)
+    monkeypatch.setattr(instance, "_run_launcher", launcher)
+    tags, waiting = {PARTITION_TAG: "talk"}, dg.DagsterRunStatus.STARTING
+    lost = create_run_for_test(instance, status=dg.DagsterRunStatus.FAILURE, tags=tags)
+    again = create_run_for_test(
+        instance,
+        status=waiting,
+        tags={**tags, ROOT_RUN_ID_TAG: lost.run_id},
+        root_run_id=lost.run_id,
+        parent_run_id=lost.run_id,
+    )
+    other = create_run_for_test(instance, status=waiting, tags=tags)
+    assert lock_owner(again) == lock_owner(lost) == lost.run_id
+    CancelFlag(platform.redis).order("talk", lock_owner(lost))
+    _cancel(platform, instance)
+    ended = {run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.CANCELED]))}
+    assert ended == {again.run_id} != {other.run_id}

@@ -24,8 +24,9 @@ MOMENT_REFINEMENT = "moment_refinement"
 
 
 def lock_owner(run: dg.DagsterRun) -> str:
-    """The token under which a run holds its video's lock: its request, or itself when started in the UI."""
-    return run.tags.get(REQUEST_TAG) or run.run_id
+    """The token under which a run holds its video's lock: its request, or, when started in the UI, the first of the
+    runs that it is a retry of: a lost run's lock is its retry's."""
+    return run.tags.get(REQUEST_TAG) or run.root_run_id or run.run_id
 
 
 def pool_limits(settings: Settings) -> dict[str, int]:

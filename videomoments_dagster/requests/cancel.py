@@ -18,8 +18,8 @@ def key(video: str) -> str:
 
 
 class CancelFlag:
-    """The flag's value is the owner of the video's lock: the request's id, or the run's when it was started in the UI.
-    A later run has another, so that it is not stopped by what was meant for the one before.
+    """The flag's value is the owner of the video's lock: the request's id, or the first run's when it was started in
+    the UI. A later run has another, so that it is not stopped by what was meant for the one before.
 
     Methods raise ServiceUnavailable when Redis is away.
     """

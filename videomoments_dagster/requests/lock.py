@@ -31,7 +31,7 @@ class HeldLock:
 
 
 class PipelineLock:
-    """The token is the request's id, or the run's when it was started in the Dagster UI."""
+    """The token is the request's id, or the first run's when it was started in the Dagster UI."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self._redis = client

@@ -7,10 +7,11 @@ What is wanted stands in `pipeline_requests`, so that nothing that dies in betwe
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.storage.tags import ROOT_RUN_ID_TAG
 
 from db.models import PipelineRequest
 from db.queries import requests as request_queries
-from videomoments_dagster.defs.policies import REQUEST_TAG
+from videomoments_dagster.defs.policies import PARTITION_TAG, REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.requests.cancel import CancelFlag
@@ -57,10 +58,16 @@ def _cancel_request(instance: dg.DagsterInstance, platform: PlatformResource, re
 
 
 def _cancel_ui_runs(instance: dg.DagsterInstance, platform: PlatformResource, videos: list[str]) -> int:
-    """Runs that were started in the Dagster UI have no request: the flag names the run."""
-    owners = [CancelFlag(platform.redis).ordered(video) for video in videos]
-    runs = [instance.get_run_by_id(owner) for owner in owners if owner]
-    return sum(_cancel_run(instance, run) for run in runs if run)
+    """Runs that were started in the Dagster UI have no request: the flag names the first of a run and its retries."""
+    owners = {video: CancelFlag(platform.redis).ordered(video) for video in videos}
+    wanted = [
+        dg.RunsFilter(tags={PARTITION_TAG: video, ROOT_RUN_ID_TAG: owner}, statuses=list(_CANCELLABLE))
+        for video, owner in owners.items()
+        if owner
+    ]
+    retries = [record.dagster_run for each in wanted for record in instance.get_run_records(each, limit=1)]
+    first = [instance.get_run_by_id(owner) for owner in owners.values() if owner]
+    return sum(_cancel_run(instance, run) for run in [*retries, *first] if run)
 
 
 def _cancel_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
