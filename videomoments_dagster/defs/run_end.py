@@ -26,6 +26,8 @@ from videomoments_dagster.requests.stages import STAGES_OF_ASSET, Stage
 from videomoments_dagster.requests.status import LiveStatus
 
 _MOMENTS_STEP = "moments"
+_WRAPPERS = {"RetryRequestedFromPolicy", "DagsterExecutionStepExecutionError"}
+"""What Dagster puts around an exception that a step raised. Their messages say nothing of it."""
 
 
 def finish(
@@ -168,9 +170,12 @@ def error_of(
     failure, cause = event.step_failure_data.user_failure_data, event.step_failure_data.error
     if failure and "code" in failure.metadata:
         return {key: value.value for key, value in failure.metadata.items()}
+    while cause and cause.cause and cause.cls_name in _WRAPPERS:
+        cause = cause.cause
     blocked = cause is not None and cause.cls_name == BLOCKED_ERROR
+    asset = _checked_by(instance, run, event.step_key) if blocked else event.step_key
     return {
-        "stage": event.step_key,
+        "stage": STAGES_OF_ASSET[asset][0] if asset in STAGES_OF_ASSET else asset,
         "code": "check_failed" if blocked else "internal_error",
         "message": (cause.message if cause else "The step failed.").strip().splitlines()[0][:500],
         "hint": "The run's log in the Dagster UI says more.",
@@ -206,6 +211,16 @@ def _stage_at_work(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Stage | 
     done = _finished_steps(instance, run)
     open_steps = [each.event_log_entry.step_key for each in records if each.event_log_entry.step_key not in done]
     return next((STAGES_OF_ASSET[step][0] for step in reversed(open_steps) if step in STAGES_OF_ASSET), None)
+
+
+def _checked_by(instance: dg.DagsterInstance, run: dg.DagsterRun, step: str | None) -> str | None:
+    """The asset that the checks of `step` are about; `step` itself when they have said nothing."""
+    evaluations = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    for record in instance.get_records_for_run(run.run_id, of_type=evaluations, limit=100).records:
+        event = record.event_log_entry.dagster_event
+        if event and event.step_key == step:
+            return event.asset_check_evaluation_data.asset_key.to_user_string()
+    return step
 
 
 def _finished_steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str | None]:

@@ -3,6 +3,7 @@
 PostgreSQL and Dagster hold the truth. When Redis is away, a run goes on without telling.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import dagster as dg
+from sqlalchemy.exc import OperationalError
 
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
@@ -23,6 +25,7 @@ from videomoments_dagster.requests.status import LiveStatus
 
 Progress = Callable[[float], None]
 _PROGRESS_EVERY_SECONDS = 0.5
+_log = logging.getLogger("videomoments.stages")
 _announced: set[str] = set()  # runs of this process that have reported themselves
 
 
@@ -30,8 +33,8 @@ _announced: set[str] = set()  # runs of this process that have reported themselv
 def stage(context: dg.AssetExecutionContext, platform: PlatformResource, stage: Stage) -> Iterator[Progress]:
     """Run the body as `stage` of the context's video; yields a function that takes progress 0..1.
 
-    Any VideoMomentsError becomes a typed Dagster Failure and the stage's `_error`; other exceptions are reported as
-    internal errors and go on as they are.
+    Any exception becomes a typed Dagster Failure and the stage's `_error`. One that has no name of ours is a defect:
+    it is logged with its traceback, and not tried again.
     """
     with observed(context, platform.redis, stage), _reported(context, platform, stage) as progress:
         yield progress
@@ -45,6 +48,7 @@ def _reported(context: dg.AssetExecutionContext, platform: PlatformResource, sta
         _end_if_cancelled(context)
         with suppress(ServiceUnavailable):
             _announce(context, platform, status)
+            PipelineLock(platform.redis).acquire(video, lock_owner(context.run))  # Redis may have lost it
             status.stage_started(video, stage)
     except VideoMomentsError as error:
         raise as_failure(context, stage, error) from error
@@ -64,16 +68,14 @@ def _reported(context: dg.AssetExecutionContext, platform: PlatformResource, sta
     except VideoMomentsError as error:
         _report_failure(status, video, stage, error)
         raise as_failure(context, stage, error) from error
-    except OSError as error:
-        if error.errno not in NO_SPACE:
-            _report_failure(status, video, stage, _internal(error))
-            raise
-        full = DiskFull(f"{error.strerror}: {error.filename or platform.settings.home}")
-        _report_failure(status, video, stage, full)
-        raise as_failure(context, stage, full) from error
     except Exception as error:
-        _report_failure(status, video, stage, _internal(error))
-        raise
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            named: VideoMomentsError = DiskFull(f"{error.strerror}: {error.filename or platform.settings.home}")
+        else:
+            _log.exception("%s is broken.", stage)
+            named = _internal(error)
+        _report_failure(status, video, stage, named)
+        raise as_failure(context, stage, named) from error
     except dg.DagsterExecutionInterruptedError as interrupt:
         run = context.instance.get_run_by_id(context.run.run_id)
         if run is None or run.status is not dg.DagsterRunStatus.CANCELING:
@@ -124,8 +126,8 @@ def _end_if_cancelled(context: dg.AssetExecutionContext) -> None:
 
 
 def _announce(context: dg.AssetExecutionContext, platform: PlatformResource, status: LiveStatus) -> None:
-    """Once a run and process: the request is launched, the hash shows this run, the lock is ours if it is free. Raises
-    NotFound when the video was deleted while the run waited.
+    """Once a run and process: the request is launched, the hash shows this run. Raises NotFound when the video was
+    deleted while the run waited.
 
     Under the lock that a deletion holds: either it is over when the run starts, or it sees a run that has started.
     """
@@ -147,7 +149,6 @@ def _announce(context: dg.AssetExecutionContext, platform: PlatformResource, sta
         )
         if request_id:
             request_queries.mark_launched(session, request_id, run.run_id)
-    PipelineLock(platform.redis).acquire(video, lock_owner(run))
     known = status.read(video)
     selected = [key.to_user_string() for key in run.asset_selection or ()]
     if known and request_id and known.request_id == request_id:
@@ -163,7 +164,7 @@ def _announce(context: dg.AssetExecutionContext, platform: PlatformResource, sta
 
 @contextmanager
 def _renewed_lock(context: dg.AssetExecutionContext, platform: PlatformResource) -> Iterator[None]:
-    """Renew the video's lock while the body works, so that a stage may take hours."""
+    """Renew the video's lock while the body works, so that a stage may take hours; take it again if Redis lost it."""
     ended, lock, video, owner = (
         threading.Event(),
         PipelineLock(platform.redis),
@@ -174,7 +175,7 @@ def _renewed_lock(context: dg.AssetExecutionContext, platform: PlatformResource)
     def renew() -> None:
         while not ended.wait(TTL_SECONDS / 6):
             with suppress(ServiceUnavailable):
-                lock.renew(video, owner)
+                lock.acquire(video, owner)
 
     thread = threading.Thread(target=renew, name=f"lock-{video}", daemon=True)
     thread.start()
@@ -191,7 +192,9 @@ def _report_failure(status: LiveStatus, video: str, stage: Stage, error: VideoMo
 
 
 def _internal(error: BaseException) -> VideoMomentsError:
-    return VideoMomentsError(
+    internal = VideoMomentsError(
         f"{type(error).__name__} in this stage.",
         hint="A defect of VideoMoments: the run's log in the Dagster UI says more.",
     )
+    internal.retryable = isinstance(error, OSError | OperationalError)  # of the machine, or of Dagster's database
+    return internal

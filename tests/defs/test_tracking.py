@@ -1,0 +1,100 @@
+"""What a stage does for its run, seen on small assets that stand in for the real ones."""
+
+import logging
+from collections.abc import Callable
+
+import dagster as dg
+import pytest
+
+from tests.defs.pipeline import submit
+from videomoments_dagster.defs.partitions import VIDEOS, videos
+from videomoments_dagster.defs.policies import REQUEST_TAG
+from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.defs.run_end import error_of
+from videomoments_dagster.defs.tracking import stage
+from videomoments_dagster.requests.lock import PipelineLock
+from videomoments_dagster.requests.stages import Stage
+
+TWICE = dg.RetryPolicy(max_retries=1)
+
+
+def _run(
+    platform: PlatformResource,
+    instance: dg.DagsterInstance,
+    body: Callable[[dg.AssetExecutionContext], None],
+    *,
+    request_id: str | None = None,
+    check_passes: bool = True,
+) -> dg.DagsterRun:
+    """A run of a `transcript` that is made by `body`."""
+
+    @dg.asset(partitions_def=videos, retry_policy=TWICE)
+    def transcript(context: dg.AssetExecutionContext) -> None:
+        body(context)
+
+    @dg.asset_check(asset=transcript, blocking=True, partitions_def=videos)
+    def words_in_order() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=check_passes)
+
+    @dg.asset(partitions_def=videos, deps=[transcript])
+    def moments() -> None: ...
+
+    instance.add_dynamic_partitions(VIDEOS, ["talk"])
+    result = dg.materialize(
+        [transcript, words_in_order, moments],
+        instance=instance,
+        partition_key="talk",
+        tags={REQUEST_TAG: request_id} if request_id else {},
+        raise_on_error=False,
+    )
+    run = instance.get_run_by_id(result.run_id)
+    assert run
+    return run
+
+
+def test_a_lock_that_redis_lost_is_taken_again_by_the_next_stage(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    request_id, owners = submit(platform, "talk", None), []
+
+    def body(context: dg.AssetExecutionContext) -> None:
+        with stage(context, platform, Stage.AUDIO_EXTRACTION):
+            platform.redis.flushdb()
+        with stage(context, platform, Stage.AUDIO_UPLOAD):
+            owners.append(PipelineLock(platform.redis).owner("talk"))
+
+    assert _run(platform, instance, body, request_id=request_id).is_success
+    assert owners == [request_id]
+
+
+def test_a_defect_keeps_its_name_and_its_stage_and_is_not_tried_again(
+    platform: PlatformResource, instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    request_id, attempts = submit(platform, "talk", None), []
+
+    def broken(context: dg.AssetExecutionContext) -> None:
+        attempts.append("in a stage")
+        with stage(context, platform, Stage.TRANSCRIPTION):
+            raise KeyError("words")
+
+    def outside(_context: dg.AssetExecutionContext) -> None:
+        attempts.append("outside")
+        raise KeyError("words")
+
+    with caplog.at_level(logging.ERROR, logger="videomoments.stages"):
+        run = _run(platform, instance, broken, request_id=request_id)
+    error = error_of(instance, platform, run)
+    assert (error["stage"], error["code"], error["retryable"]) == ("TRANSCRIPTION", "internal_error", False)
+    assert "KeyError" in error["message"]
+    assert any("raise KeyError" in record.exc_text for record in caplog.records if record.exc_text)
+    error = error_of(instance, platform, _run(platform, instance, outside, request_id=request_id))
+    assert (error["stage"], error["message"]) == ("TRANSCRIPTION", "KeyError: 'words'")
+    assert attempts == ["in a stage", "outside", "outside"]
+
+
+def test_a_check_that_blocks_is_told_as_its_assets_stage(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    run = _run(platform, instance, lambda context: None, check_passes=False)
+    error = error_of(instance, platform, run)
+    assert (error["stage"], error["code"]) == ("TRANSCRIPTION", "check_failed")
