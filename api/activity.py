@@ -22,7 +22,8 @@ _OVER = {"finished", "rejected"}
 def refuse_if_active(session: Session, services: Services, video: str) -> None:
     """Raises PipelineActive while a request waits or runs, or a run from the Dagster UI holds the lock.
 
-    A lock whose request is over (Redis was away when it ended) is released. Raises ServiceUnavailable without Redis.
+    A lock whose request is over (Redis was away when it ended) is released, unless history has a run that goes on: the
+    request's run, executed again in the UI. Raises ServiceUnavailable without Redis.
     """
     active = requests.active(session, video)
     if active:
@@ -31,7 +32,7 @@ def refuse_if_active(session: Session, services: Services, video: str) -> None:
     if owner is None:
         return
     request = requests.get(session, owner)
-    if request is None or request.state not in _OVER:
+    if request is None or request.state not in _OVER or runs.running(session, video):
         raise PipelineActive(video, owner)
     services.lock.release(video, owner)
 

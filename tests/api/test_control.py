@@ -12,6 +12,8 @@ from db.queries import runs as run_queries
 from tests.api.conftest import assert_problem, messages, store_video
 from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.requests.cancel import CancelFlag
+from videomoments_dagster.requests.lease import RunLease
+from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.stack.ports import free_port
 
 URL = "https://example.com/talk.mp4"
@@ -73,6 +75,44 @@ def test_a_run_from_the_dagster_ui_is_cancelled_by_its_own_id(client: TestClient
     services.lock.acquire("talk", "the-run's-id")
     assert client.post("/api/pipeline/talk/cancel").json()["request_id"] == "the-run's-id"
     assert CancelFlag(services.redis).ordered("talk") == "the-run's-id"
+
+
+def test_a_run_executed_again_in_the_ui_is_cancelled_and_blocks_although_its_request_is_over(
+    client: TestClient, services: Services, redis: "Redis"
+) -> None:
+    """It inherits the request's tag: the lock is the request's, its status is of its own."""
+    request_id = _submit(client)
+    _end(services, request_id, "failed")
+    with services.database.session() as session:
+        store_video(services, session, "talk", source_url=URL)
+        began = datetime.now(UTC) + timedelta(seconds=1)
+        run_queries.record(session, video_identifier="talk", pipeline_type="full", status="running", started_at=began)
+    no_run = assert_problem(client.post("/api/pipeline/talk/cancel"), 409, "nothing_to_cancel")
+    assert "Dagster UI" in no_run["hint"], "Redis lost all that it knew of the run"
+    services.status.begin("talk", request_id=request_id, pipeline_type="full", stages=Stage, run_id="run-2")
+    lease = RunLease(redis, "run-2")
+    lease.claim("a-worker")
+    assert client.post("/api/pipeline/talk/cancel").json()["request_id"] == "run-2", "Redis lost its lock"
+    assert lease.renew("a-worker") is True
+    redis.delete("run:run-2:cancel")
+    services.lock.acquire("talk", request_id)
+    assert client.post("/api/pipeline/talk/cancel").json()["request_id"] == request_id
+    assert CancelFlag(redis).ordered("talk") == request_id
+    assert lease.renew("a-worker") is True
+    for asked in (
+        client.post("/api/pipeline/talk/start"),
+        client.post("/api/videos", json={"url": URL}),
+        client.delete("/api/videos/talk"),
+    ):
+        assert assert_problem(asked, 409, "pipeline_active")["request_id"] == request_id
+    assert services.lock.owner("talk") == request_id, "the living run's"
+    with services.database.session() as session:
+        run_queries.record(
+            session, video_identifier="talk", pipeline_type="full", status="cancelled", started_at=began,
+            completed_at=began,
+        )  # fmt: skip
+    assert_problem(client.post("/api/pipeline/talk/cancel"), 409, "nothing_to_cancel")
+    assert client.post("/api/pipeline/talk/start").status_code == 202, "its lock was left over"
 
 
 @pytest.mark.parametrize("ended", ["failed", "partial", "cancelled"])
