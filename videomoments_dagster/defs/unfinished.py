@@ -73,7 +73,10 @@ class UnfinishedAnswers:
         return heard
 
     def forget(self) -> None:
-        """The stage is done: its rows are committed."""
+        """The stage is done: its rows are committed. Where nothing was asked that could have been kept, the object store
+        is not asked either."""
+        if "_known" not in self.__dict__:
+            return
         for name in list(self._known):
             try:
                 self._store.delete(name)
