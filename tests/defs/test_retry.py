@@ -10,6 +10,7 @@ import pytest
 
 from db.queries import moments as moment_queries
 from db.queries import videos as video_queries
+from tests import factories
 from tests.defs.pipeline import execute, failure_of, submit
 from tests.defs.remote_models import nearest_sentence, scored, store_transcribed, talk_heard, true_topics
 from tests.models.stubs import ChatStub, SpeechStub, refuses, text_of
@@ -109,7 +110,7 @@ def test_a_failed_run_is_retried_from_its_failed_stage_and_fetches_and_asks_noth
         request = submit(models, "talk", url, MODELS)
         failed = execute(models, instance, "talk", request_id=request)
         assert failure_of(failed)["code"] == "model_refused"
-        undone = left_undone(instance, "talk", PipelineType.FULL, None)
+        undone = left_undone(instance, models, "talk", PipelineType.FULL, None)
         assert {key.to_user_string() for key in undone or ()} == {
             "moments", "clips", "refined_moments", "scores", "thumbnails",
         }  # fmt: skip
@@ -119,7 +120,9 @@ def test_a_failed_run_is_retried_from_its_failed_stage_and_fetches_and_asks_noth
         assert execute(models, instance, "talk", request_id=again, selection=undone).success
         assert (web.hits["/talk.mp4"], len(speech.requests)) == (1, 1)
     assert set(Counter(text_of(request.body) for request in chat.requests[before:]).values()) == {1}
-    assert left_undone(instance, "talk", PipelineType.FULL, None) is None, "all is done: all would be done again"
+    assert left_undone(instance, models, "talk", PipelineType.FULL, None) is None, (
+        "all is done: all would be done again"
+    )
 
 
 def test_what_a_blocking_check_rejected_is_done_again(
@@ -129,15 +132,31 @@ def test_what_a_blocking_check_rejected_is_done_again(
     instance.add_dynamic_partitions(VIDEOS, ["talk"])
     instance.report_runless_asset_event(dg.AssetMaterialization("transcript", partition="talk"))
     wanted = [dg.AssetKey("transcript")]
-    assert left_undone(instance, "talk", PipelineType.FULL, wanted) == wanted, "nothing is left: all of it"
+    assert left_undone(instance, platform, "talk", PipelineType.FULL, wanted) == wanted, "nothing is left: all of it"
     both = [dg.AssetKey("audio"), *wanted]
-    assert left_undone(instance, "talk", PipelineType.FULL, both) == [dg.AssetKey("audio")]
+    assert left_undone(instance, platform, "talk", PipelineType.FULL, both) == [dg.AssetKey("audio")]
     instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
             asset_key=wanted[0], check_name="words_in_order", passed=False, metadata={}, partition="talk"
         )
     )
-    assert left_undone(instance, "talk", PipelineType.FULL, both) == both
+    assert left_undone(instance, platform, "talk", PipelineType.FULL, both) == both
+
+
+def test_what_was_made_of_an_earlier_video_of_the_same_name_is_not_done(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    """Deleted, and submitted again from another URL: Dagster remembers the first one's materializations."""
+    everything = [dg.AssetKey(asset) for asset in ("video", "audio", "transcript")]
+    instance.add_dynamic_partitions(VIDEOS, ["talk"])
+    for key in everything:
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="talk"))
+    assert left_undone(instance, platform, "talk", PipelineType.FULL, everything) == everything
+    assert left_undone(instance, platform, "talk", PipelineType.FULL, None) is None
+    with platform.database.session() as session:
+        factories.video(session, identifier="talk")
+    instance.report_runless_asset_event(dg.AssetMaterialization("video", partition="talk"))
+    assert left_undone(instance, platform, "talk", PipelineType.FULL, everything) == everything[1:]
 
 
 def test_what_a_recognizer_heard_survives_rows_that_can_not_be_written(

@@ -53,6 +53,7 @@ def ingest(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
     stream, cursor = RequestStream(platform.redis), context.cursor or "0-0"
     tick = _Tick()
     try:
+        stream.take(cursor)
         stream.trim(cursor)
         messages = stream.read(cursor, count=BATCH, block_seconds=BLOCK_SECONDS)
         for identifier, fields in messages:
@@ -116,7 +117,7 @@ def _take(
     config = PipelineConfig.parse(message.config)
     selection = jobs.selection(message.pipeline_type, cut_clips=cuts_clips(platform, config))
     if config.resume:
-        selection = left_undone(context.instance, message.video_id, message.pipeline_type, selection)
+        selection = left_undone(context.instance, platform, message.video_id, message.pipeline_type, selection)
     if message.video_id not in tick.added:
         tick.added.append(message.video_id)
     with logs.bound(request_id=message.request_id, video=message.video_id):
