@@ -1,6 +1,7 @@
 """The consistency sweep over rows, objects and partitions: each fault is made by hand, found, left as it is by a dry
 run, mended by --fix, and not found again."""
 
+import logging
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -80,10 +81,10 @@ def found_and_mended(platform: PlatformResource, instance: dg.DagsterInstance) -
     dry = sweep(instance, platform, fix=False)
     assert snapshot(platform, instance) == before
     assert dry.total == dry.left == len(dry.findings)
-    mended = sweep(instance, platform, fix=True)
+    mended = sweep(instance, platform, fix=True, delete=True)
     assert (mended.found, mended.left) == (dry.found, 0)
     assert all(finding.fixed for finding in mended.findings)
-    assert sweep(instance, platform, fix=True).total == 0
+    assert sweep(instance, platform, fix=True, delete=True).total == 0
     return dry.findings
 
 
@@ -100,7 +101,7 @@ def test_a_whole_library_is_consistent(
     platform.store.put_bytes(names.shared("calibration.mp4"), b"everybody's", "video/mp4")
     platform.store.put_bytes("videos/somebody-elses", b"of no video", "video/mp4")
     before = snapshot(platform, instance)
-    report = sweep(instance, platform, fix=True)
+    report = sweep(instance, platform, fix=True, delete=True)
     assert (report.total, report.videos, report.objects, report.in_work) == (0, 3, 27, 0)
     assert snapshot(platform, instance) == before
 
@@ -137,7 +138,7 @@ def test_a_lost_video_is_fetched_again_and_what_nothing_can_bring_back_is_told_a
         elsewhere = make.video(session, identifier="moved").cloud_url
     instance.add_dynamic_partitions(VIDEOS, ["moved"])
     assert sweep(instance, platform, fix=False).total == 3
-    report = sweep(instance, platform, fix=True)
+    report = sweep(instance, platform, fix=True, delete=True)
     assert [(each.name, each.fixed) for each in report.findings] == [
         (elsewhere, False),
         (names.video("talk", "mp4"), True),
@@ -147,12 +148,15 @@ def test_a_lost_video_is_fetched_again_and_what_nothing_can_bring_back_is_told_a
     assert "submit the file again" in report.findings[2].fix
     request = newest_request(platform, "talk")
     assert (request.pipeline_type, request.source_url) == (PipelineType.FULL, "https://example.org/talk.mp4")
-    again = sweep(instance, platform, fix=True)
+    again = sweep(instance, platform, fix=True, delete=True)
     assert ([each.video for each in again.findings], again.left) == (["moved", "uploaded"], 2)
 
 
 def test_objects_that_no_row_names_are_deleted_and_those_that_a_request_names_stay(
-    platform: PlatformResource, instance: dg.DagsterInstance, moments: dict[str, list[str]]
+    platform: PlatformResource,
+    instance: dg.DagsterInstance,
+    moments: dict[str, list[str]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with platform.database.session() as session:
         waiting = make.request(session, "later", state="finished").request_id
@@ -169,7 +173,9 @@ def test_objects_that_no_row_names_are_deleted_and_those_that_a_request_names_st
     ]
     for name in (kept, *orphans):
         platform.store.put_bytes(name, b"left", "application/octet-stream")
-    found = found_and_mended(platform, instance)
+    with caplog.at_level(logging.INFO, logger="videomoments.sweep"):
+        found = found_and_mended(platform, instance)
+    assert sorted(line.split()[3].rstrip(",") for line in caplog.messages) == sorted(orphans)
     assert {each.kind for each in found} == {Kind.OBJECT_WITHOUT_ROW}
     assert sorted(each.name for each in found) == sorted(orphans)
     assert platform.store.stat(kept)
@@ -193,13 +199,13 @@ def test_a_video_in_work_and_a_young_object_are_left_alone(
     PipelineLock(platform.redis).acquire("talk-b", "somebody")
     instance.create_run_for_job(_nothing, tags={PARTITION_TAG: "talk_c"})
     before = snapshot(platform, instance)
-    report = sweep(instance, platform, fix=True)
+    report = sweep(instance, platform, fix=True, delete=True)
     assert (report.total, report.in_work) == (0, 3)
 
     PipelineLock(platform.redis).release("talk-b", "somebody")
     platform.store.put_bytes(names.video("talk-b", "mp4"), b"video", "video/mp4")
     monkeypatch.setattr(objects, "YOUNG_SECONDS", 3600)
-    report = sweep(instance, platform, fix=True)
+    report = sweep(instance, platform, fix=True, delete=True)
     assert (report.total, report.in_work) == (0, 2)
     platform.store.delete(names.video("talk-b", "mp4"))
     PipelineLock(platform.redis).acquire("talk-b", "somebody")
@@ -221,7 +227,7 @@ def test_work_that_begins_during_the_sweep_saves_what_was_found(
         lock_video(session, video)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(request_queries, "lock_video", lock_after_a_request)
-    assert sweep(instance, platform, fix=True).total == 0
+    assert sweep(instance, platform, fix=True, delete=True).total == 0
     assert platform.store.stat(names.clip("talk", "f" * 16))
 
 
@@ -248,8 +254,32 @@ def test_a_database_that_knows_nothing_does_not_empty_the_store(
     platform.store.put_bytes(names.video("talk", "mp4"), b"video", "video/mp4")
     assert sweep(instance, platform, fix=False).total == 1
     with pytest.raises(Conflict, match="the database knows no video"):
-        sweep(instance, platform, fix=True)
+        sweep(instance, platform, fix=True, delete=True)
     assert platform.store.stat(names.video("talk", "mp4"))
+
+
+def test_an_old_database_does_not_cost_what_came_after_it(
+    platform: PlatformResource, instance: dg.DagsterInstance, moments: dict[str, list[str]]
+) -> None:
+    later = [f"later-{number}" for number in range(11)]
+    for video in later:
+        platform.store.put_bytes(names.video(video, "mp4"), b"video", "video/mp4")
+    before = snapshot(platform, instance)
+    with pytest.raises(Conflict, match="knows nothing of 11 of 14 videos") as refused:
+        sweep(instance, platform, fix=True, delete=True)
+    assert "DATABASE_URL" in refused.value.hint
+    platform.store.delete(names.video(later[0], "mp4"))
+    instance.add_dynamic_partitions(VIDEOS, later)
+    with pytest.raises(Conflict, match="knows nothing of 11 of 14 partitions"):
+        sweep(instance, platform, fix=True, delete=True)
+    report = sweep(instance, platform, fix=True)
+    assert (report.found[Kind.OBJECT_WITHOUT_ROW], report.found[Kind.PARTITION_WITHOUT_REQUEST]) == (10, 11)
+    assert not any(finding.fixed for finding in report.findings)
+    assert all("--delete" in finding.fix for finding in report.findings)
+    platform.store.put_bytes(names.video(later[0], "mp4"), b"video", "video/mp4")
+    for video in later:
+        instance.delete_dynamic_partition(VIDEOS, video)
+    assert snapshot(platform, instance) == before
 
 
 def test_a_store_or_redis_that_is_away_ends_the_sweep(

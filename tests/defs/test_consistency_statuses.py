@@ -136,7 +136,7 @@ def test_runs_that_ended_or_are_gone_end_everything_that_says_they_run(
     assert {request_of(platform, each).state for each in (ended, gone)} == {"launched"}
     assert status(platform, "by-hand") == "running"
 
-    mended = sweep(instance, platform, fix=True)
+    mended = sweep(instance, platform, fix=True, delete=True)
     assert (mended.left, mended.found[Kind.STUCK_REQUEST]) == (0, 2)
     for video in ("ended", "gone", "by-hand"):
         [(ended_as, why)] = history(platform, video)

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from videomoments_dagster import logs
 from videomoments_dagster.cli.instance import use_running_platform
 from videomoments_dagster.cli.output import console, print_json
+from videomoments_dagster.settings import get_settings
 
 if TYPE_CHECKING:
     from videomoments_dagster.defs.consistency.report import Report
@@ -14,17 +16,25 @@ if TYPE_CHECKING:
 
 def sweep(
     fix: Annotated[bool, typer.Option("--fix", help="Mend what is found; without it nothing is changed")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="--fix, and delete files and partitions that no row names")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="The report as one JSON object")] = False,
 ) -> None:
     """Find what rows, files, partitions, locks and statuses disagree about, and mend it with --fix.
+
+    --fix deletes no file and no partition; --delete does, but never of many videos: an old or wrong database knows
+    too few.
 
     What belongs to a video that is being processed is left alone, and so is a file younger than an hour that no row
     names. Exit code 1 when something is wrong still.
     """
     use_running_platform()
+    if delete:
+        logs.configure("sweep", get_settings().log_format)  # each deletion is a line
     from videomoments_dagster.defs.consistency.sweep import sweep_here
 
-    report = sweep_here(fix=fix)
+    report = sweep_here(fix=fix, delete=delete)
     if json_output:
         print_json({**asdict(report), "total": report.total, "left": report.left})
     else:
@@ -48,4 +58,4 @@ def _show(report: "Report") -> None:
         f" {report.in_work} videos in work left alone. {report.seconds:.1f} s."
     )
     if report.left and not report.fix:
-        console().print("`videomoments sweep --fix` mends what it can.")
+        console().print("`videomoments sweep --fix` mends what it can; --delete also deletes what no row names.")

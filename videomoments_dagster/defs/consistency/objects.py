@@ -55,6 +55,19 @@ def sweep_library(work: Work) -> None:
             _settle(work, suspects)
 
 
+def doomed_videos(work: Work) -> tuple[int, int]:
+    """How many videos have objects and no row, so that a deletion takes all they have; and how many there are."""
+    doomed, total = 0, 0
+    for batch in batches(holdings(work.platform)):
+        total += len(batch)
+        unowned = [compare(work.platform.store, each).unowned for each in batch if each.promise is None]
+        uploads = [request for objects in unowned for stored in objects if (request := _request_of(stored))]
+        with work.platform.database.read() as session:
+            known = queries.requests_of(session, uploads)
+        doomed += sum(any(_request_of(stored) not in known for stored in objects) for objects in unowned)
+    return doomed, total
+
+
 def compare(store: ObjectStore, holding: Holding) -> Difference:
     """Uploads are suspects all: their requests are looked up later."""
     promised, elsewhere = _promised(store, holding.promise)
@@ -178,7 +191,8 @@ def _report(work: Work, difference: Difference, request_id: str | None) -> None:
             video,
             stored.name,
             f"No row names it: {stored.size_kb} kB, stored {stored.updated_at:%Y-%m-%d %H:%M} UTC.",
-            fix="Deletes it.",
+            fix="Deletes it, with --delete.",
             fixed="Deleted.",
             mend=lambda name=stored.name: store.delete(name),
+            deletes=True,
         )

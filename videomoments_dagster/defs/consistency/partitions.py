@@ -23,10 +23,21 @@ def sweep_partitions(work: Work) -> None:
                 video,
                 video,
                 "Nobody asked for it, and there is no video.",
-                fix="Removes it from the partitions.",
+                fix="Removes it from the partitions, with --delete.",
                 fixed="Removed from the partitions.",
                 mend=lambda video=video: _remove(work, video),
+                deletes=True,
             )
+
+
+def doomed_partitions(work: Work) -> tuple[int, int]:
+    """How many partitions have neither a video nor a request, and how many there are."""
+    doomed, total = 0, 0
+    for page in _pages(work):
+        total += len(page)
+        with work.platform.database.read() as session:
+            doomed += len(set(page) - queries.known_videos(session, page))
+    return doomed, total
 
 
 def missing_partitions(work: Work, videos: Sequence[str]) -> None:

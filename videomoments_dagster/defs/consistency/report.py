@@ -1,5 +1,6 @@
 """What a consistency sweep found: exact counts of every kind, and the first findings of each. No looking here."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from enum import StrEnum
 
 MOST_SHOWN = 1000
 """Findings of a kind that are kept to be shown; all are counted."""
+_log = logging.getLogger("videomoments.sweep")
 
 
 class Kind(StrEnum):
@@ -63,9 +65,11 @@ class Report:
 
 @dataclass(slots=True)
 class Findings:
-    """Collects a report while the sweep goes on. With `fix`, what is found is mended at once."""
+    """Collects a report while the sweep goes on. With `fix`, what is found is mended at once, but nothing deleted that
+    nothing can make again: that takes `delete`."""
 
     fix: bool
+    delete: bool = False
     videos: int = 0
     objects: int = 0
     in_work: int = 0
@@ -84,12 +88,17 @@ class Findings:
         fix: str,
         fixed: str = "",
         mend: Callable[[], bool] | None = None,
+        deletes: bool = False,
     ) -> None:
         """`fix` says what the fix does, `fixed` what it did. `mend` looks again and does it; False when nothing is
-        wrong any more, which is no finding then. Without it nothing can be done from here."""
-        mended = self.fix and mend is not None and mend()
-        if self.fix and mend and not mended:
+        wrong any more, which is no finding then. Without it nothing can be done from here. `deletes`: nothing brings
+        back what it mends, so that it is asked for by itself, and logged."""
+        allowed = self.fix and (self.delete or not deletes)
+        mended = allowed and mend is not None and mend()
+        if allowed and mend and not mended:
             return
+        if mended and deletes:
+            _log.info("The sweep deleted %s, %s.", name, kind, extra={"video": video})
         self._found[kind] += 1
         self._fixed[kind] += mended
         if len(self._kept[kind]) < MOST_SHOWN:
