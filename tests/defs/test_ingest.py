@@ -313,10 +313,10 @@ def _age_requests(platform: PlatformResource) -> None:
         session.execute(sqlalchemy.text("UPDATE pipeline_requests SET requested_at = :past"), {"past": past})
 
 
-def _reconcile(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
-    assert isinstance(
-        reconcile(dg.build_sensor_context(instance=instance, resources={"platform": platform})), dg.SkipReason
-    )
+def _reconcile(platform: PlatformResource, instance: dg.DagsterInstance, cursor: str | None = None) -> str | None:
+    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"platform": platform})
+    assert isinstance(reconcile(context), dg.SkipReason)
+    return context.cursor
 
 
 def test_a_redis_that_lost_everything_loses_no_request(
@@ -332,6 +332,30 @@ def test_a_redis_that_lost_everything_loses_no_request(
     result = _tick(platform, instance)
     assert isinstance(result, dg.SensorResult)
     assert [run.run_key for run in result.run_requests or ()] == ["r1"]
+
+
+def test_a_request_is_published_again_only_when_its_message_was_passed(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    """Ingest stands still: its messages wait, and more of them would only make the stream grow."""
+    assert isinstance(_tick(platform, instance), dg.SkipReason)
+    _submit(platform, "r1", "talk")
+    _age_requests(platform)
+    for _ in range(3):
+        _reconcile(platform, instance)
+    assert platform.redis.xlen(STREAM) == 1
+    result = _tick(platform, instance)
+    assert isinstance(result, dg.SensorResult) and result.cursor
+    _reconcile(platform, instance)
+    assert platform.redis.xlen(STREAM) == 1, "its run may be being made"
+    stream = RequestStream(platform.redis)
+    _tick(platform, instance, result.cursor)  # made nothing of it: the message was another's, and its own is lost
+    stream.publish(DeleteMessage("other"))
+    mark = _reconcile(platform, instance)
+    assert platform.redis.xlen(STREAM) == 3, "also while others wait"
+    assert mark == stream.newest()
+    _reconcile(platform, instance, mark)
+    assert platform.redis.xlen(STREAM) == 3, "once"
 
 
 def test_a_request_that_has_a_run_is_left_alone(platform: PlatformResource, instance: dg.DagsterInstance) -> None:

@@ -20,6 +20,7 @@ from videomoments_dagster.requests.stages import PipelineType
 
 STREAM = "pipeline:requests"
 DEAD = "pipeline:requests:dead"
+TAKEN = "pipeline:requests:taken"
 _MOST_DEAD = 10_000
 _LONGEST_REQUEST_ID = 36
 KEPT_SECONDS = 24 * 3600
@@ -107,6 +108,17 @@ class RequestStream:
             last: Any = self._redis.xrevrange(STREAM, count=1)
         return str(last[0][0]) if last else None
 
+    def take(self, identifier: str) -> None:
+        """Note that everything up to the stream id `identifier` was taken, for good."""
+        with reaching(self._redis):
+            self._redis.set(TAKEN, identifier)
+
+    def taken(self) -> str | None:
+        """The stream id up to which everything was taken; None when nobody has read yet, or Redis is a new one."""
+        with reaching(self._redis):
+            identifier: Any = self._redis.get(TAKEN)
+        return identifier
+
     def trim(self, taken: str) -> int:
         """Remove what was taken (everything up to the stream id `taken`) more than KEPT_SECONDS ago; returns how many.
         What nobody has taken stays, however old and however much it is."""
@@ -145,6 +157,11 @@ class RequestStream:
             raise InvalidInput("config is nested too deeply.") from None
         except ValueError as error:  # of URLs, too
             raise InvalidInput(f"It can't be read: {error}") from None
+
+
+def time_of(identifier: str) -> datetime:
+    """When the message with this stream id was written, by the clock of Redis."""
+    return datetime.fromtimestamp(_parts(identifier)[0] / 1000, UTC)
 
 
 def is_before(one: str, other: str) -> bool:

@@ -17,9 +17,10 @@ from videomoments_dagster.defs.run_end import finish_as_it_ended
 from videomoments_dagster.defs.workers.launcher import LeasedRunLauncher
 from videomoments_dagster.defs.workers.relaunch import Relaunched, relaunch_lost
 from videomoments_dagster.errors import ServiceUnavailable
-from videomoments_dagster.requests.stream import RequestStream, StartMessage
+from videomoments_dagster.requests.stream import RequestStream, StartMessage, is_before, time_of
 
 AFTER_SECONDS = 10  # the ingest sensor takes a request within seconds; later it was lost on the way
+BEHIND_SECONDS = 60  # of the last message taken, while others wait: the clocks of Redis and PostgreSQL differ
 UNHEARD_SECONDS = 60  # the end of a run is recorded within seconds; later nobody will
 BATCH = 50
 _MOST_WAITING = 5_000  # most have a run that waits in Dagster's queue
@@ -31,7 +32,7 @@ _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRu
 def reconcile(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SkipReason:
     """Publishes again what was lost on its way, for instance when Redis lost its data; ends what ended unheard of."""
     try:
-        requests = _publish_requests(context.instance, platform)
+        requests = _publish_requests(context, platform)
         launcher = context.instance.run_launcher
         runs = relaunch_lost(context.instance, launcher) if isinstance(launcher, LeasedRunLauncher) else Relaunched()
         ended = _end_requests(context.instance, platform)
@@ -42,19 +43,33 @@ def reconcile(context: dg.SensorEvaluationContext, platform: PlatformResource) -
     return dg.SkipReason(f"Published again: {counts}{unserved}")
 
 
-def _publish_requests(instance: dg.DagsterInstance, platform: PlatformResource) -> int:
-    """Put requests onto the stream again that no run knows. Returns how many."""
+def _publish_requests(context: dg.SensorEvaluationContext, platform: PlatformResource) -> int:
+    """Put requests onto the stream again that no run knows, once the ingest sensor has passed them. Returns how many.
+    The cursor is the message that was last published: while that waits, so may all that were published before."""
+    stream = RequestStream(platform.redis)
+    before = _passed(stream, context.cursor)
+    if before is None:
+        return 0
     with platform.database.read() as session:
-        before = datetime.now(UTC) - timedelta(seconds=AFTER_SECONDS)
         waiting = request_queries.queued_before(session, before, limit=_MOST_WAITING)
     if not waiting:
         return 0
-    records = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: [row.request_id for row in waiting]}))
+    records = context.instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: [row.request_id for row in waiting]}))
     known = {record.dagster_run.tags[REQUEST_TAG] for record in records}
     lost = [row for row in waiting if row.request_id not in known][:BATCH]
     for row in lost:
-        RequestStream(platform.redis).publish(StartMessage.of(row))
+        context.update_cursor(stream.publish(StartMessage.of(row)))
     return len(lost)
+
+
+def _passed(stream: RequestStream, published: str | None) -> datetime | None:
+    """Requests made before this moment have no message that waits. None when that can't be said of any."""
+    taken, newest = stream.taken(), stream.newest()
+    if taken is None or newest is None or not is_before(taken, newest):
+        return datetime.now(UTC) - timedelta(seconds=AFTER_SECONDS)
+    if published and is_before(taken, published):
+        return None
+    return time_of(taken) - timedelta(seconds=BEHIND_SECONDS)
 
 
 def _end_requests(instance: dg.DagsterInstance, platform: PlatformResource) -> int:
