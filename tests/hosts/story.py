@@ -140,7 +140,7 @@ def _kill(cluster: Cluster, story: Story, host: Host) -> None:
 
 def _until_all_is_over(cluster: Cluster, story: Story) -> None:
     unfinished = "SELECT 1 FROM pipeline_requests WHERE state <> 'finished' LIMIT 1"
-    until(lambda: not cluster.rows("database", unfinished), "every request is finished", seconds=150)
+    until(lambda: not cluster.rows("database", unfinished), "every request is finished", seconds=270)
     story.over_at = time.time()
 
 

@@ -73,8 +73,8 @@ class UnfinishedAnswers:
         return heard
 
     def forget(self) -> None:
-        """The stage is done: its rows are committed. Where nothing was asked that could have been kept, the object store
-        is not asked either."""
+        """The stage is done: its rows are committed. Where nothing was asked that could have been kept, neither is the
+        object store."""
         if "_known" not in self.__dict__:
             return
         for name in list(self._known):
