@@ -45,7 +45,7 @@ def _reported(context: dg.AssetExecutionContext, platform: PlatformResource, sta
     """The stage as the video's status tells it, and its errors as Dagster's."""
     video, status = context.partition_key, LiveStatus(platform.redis)
     try:
-        _end_if_cancelled(context)
+        _end_if_cancelled(context, platform)
         with suppress(ServiceUnavailable):
             _announce(context, platform, status)
             PipelineLock(platform.redis).acquire(video, lock_owner(context.run))  # Redis may have lost it
@@ -80,6 +80,7 @@ def _reported(context: dg.AssetExecutionContext, platform: PlatformResource, sta
         run = context.instance.get_run_by_id(context.run.run_id)
         if run is None or run.status is not dg.DagsterRunStatus.CANCELING:
             raise
+        _drop_temp_files(platform, video)
         cancelled = Cancelled("The run was cancelled in this stage.")
         _report_failure(status, video, stage, cancelled)
         raise as_failure(context, stage, cancelled) from interrupt  # an interrupt alone would be retried by the policy
@@ -118,11 +119,18 @@ def run_times(instance: dg.DagsterInstance, run_id: str) -> tuple[datetime, date
     )
 
 
-def _end_if_cancelled(context: dg.AssetExecutionContext) -> None:
+def _end_if_cancelled(context: dg.AssetExecutionContext, platform: PlatformResource) -> None:
     """An interrupt that comes between two stages, or as one ends, stops nothing: to Dagster it is an error to retry."""
     run = context.instance.get_run_by_id(context.run.run_id)
     if run is not None and run.status is dg.DagsterRunStatus.CANCELING:
+        _drop_temp_files(platform, context.partition_key)
         raise Cancelled("The run was cancelled before this stage.")
+
+
+def _drop_temp_files(platform: PlatformResource, video: str) -> None:
+    """Nobody goes on with the download of a run that was cancelled."""
+    with suppress(OSError):
+        platform.temp.remove_video(video)
 
 
 def _announce(context: dg.AssetExecutionContext, platform: PlatformResource, status: LiveStatus) -> None:
