@@ -62,6 +62,8 @@ def submit_url(
             video = known.identifier
         else:
             video = _claim(session, wanted, identifier_from_url(source_url), source_url)
+        if repeated := _repeated(session, idempotency_key, source_url, PipelineType.FULL):
+            return repeated  # the same at the same time: it had the lock first
         row = _create(session, services, video, source_url, PipelineType.FULL, config, idempotency_key)
     return _hand_over(services, row)
 
@@ -92,15 +94,20 @@ def submit_file(
         try:
             with services.database.session() as session:
                 requests.lock_video(session, video)
+                if repeated := _repeated(session, idempotency_key, None, PipelineType.FULL):
+                    return repeated
                 if requests.taken_identifier(session, video) is None:  # else somebody was faster
                     row = _create(
                         session, services, video, None, PipelineType.FULL, config, idempotency_key, request_id
                     )
         finally:
-            if row is None or row.request_id != request_id:
+            if row is None:
                 services.store.delete(name)
         if row:
             return _hand_over(services, row)
+    with services.database.read() as session:
+        if repeated := _repeated(session, idempotency_key, None, PipelineType.FULL):
+            return repeated  # it took the identifier after the key was looked for above
     raise _taken(candidates[-1])
 
 
@@ -180,8 +187,11 @@ def _taken(identifier: str) -> Conflict:
 
 
 def _is_processed(session: Session, video: str) -> bool:
-    if videos.overview(session, video).has_moments:
-        return True
+    try:
+        if videos.overview(session, video).has_moments:
+            return True
+    except NotFound:  # deleted since it was found
+        return False
     newest = next(iter(runs.page(session, video, limit=1).items), None)
     return newest is not None and newest.status == "completed"
 
@@ -200,9 +210,7 @@ def _repeated(
         return None
     same = (row.source_url, row.pipeline_type, row.config.get("moment")) == (source_url, pipeline_type, moment)
     if not same or (video is not None and row.video_identifier != video):
-        raise Conflict(
-            "This Idempotency-Key was used for another request.", hint="Use a new key for every new request."
-        )
+        raise _used_key()
     return Submission(row.video_identifier, row.request_id, pipeline_type=pipeline_type)
 
 
@@ -219,15 +227,23 @@ def _create(
     if config.moment and pipeline_type is not PipelineType.REFINEMENT_ONLY:
         raise InvalidConfig("config.moment is for the pipeline type refinement_only.", hint="Leave it out.")
     refuse_if_active(session, services, video)
-    return requests.create(
+    wanted = request_id or str(uuid.uuid4())
+    row = requests.create(
         session,
-        request_id=request_id or str(uuid.uuid4()),
+        request_id=wanted,
         video_identifier=video,
         source_url=source_url,
         pipeline_type=pipeline_type,
         config=config.as_json(),
         idempotency_key=idempotency_key,
     )
+    if row.request_id != wanted:  # by one about another video, at the same time
+        raise _used_key()
+    return row
+
+
+def _used_key() -> Conflict:
+    return Conflict("This Idempotency-Key was used for another request.", hint="Use a new key for every new request.")
 
 
 def _hand_over(services: Services, row: PipelineRequest) -> Submission:

@@ -1,14 +1,19 @@
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from redis import Redis
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from api.services import Services
+from db.queries import deletion as deletion_queries
 from db.queries import requests as request_queries
+from db.queries import videos as video_queries
 from tests import factories
 from tests.api.conftest import assert_problem, messages, store_video
 from videomoments_dagster.requests.stream import DEAD, STREAM
@@ -168,6 +173,72 @@ def test_of_many_submissions_at_once_one_wins(client: TestClient, redis: "Redis"
         codes = sorted(pool.map(one, range(12)))
     assert codes == [202] + [409] * 11
     assert redis.xlen(STREAM) == 1
+
+
+@pytest.mark.parametrize("path", ["/api/videos", "/api/videos/upload"])
+def test_the_same_with_one_idempotency_key_at_once_gives_one_answer(
+    client: TestClient, services: Services, redis: "Redis", path: str
+) -> None:
+    """All have looked for the key before one of them is through."""
+    body = {"json": {"url": URL}} if path == "/api/videos" else {"files": {"file": ("a.mp4", b"abc", "video/mp4")}}
+    identifier = "Motivation" if path == "/api/videos" else "a"
+    with ThreadPoolExecutor(4) as pool, services.database.session() as held:
+        request_queries.lock_video(held, identifier)
+        posts = [pool.submit(client.post, path, headers={"Idempotency-Key": "k"}, **body) for _ in range(4)]
+        _wait_for_lock_waiters(services, 4)
+        held.rollback()
+        answers = [each.result() for each in posts]
+    assert [each.status_code for each in answers] == [202] * 4
+    assert len({each.text for each in answers}) == 1
+    assert redis.xlen(STREAM) == 1
+    assert len(list(services.store.list("uploads/"))) == (path != "/api/videos")
+
+
+def test_one_idempotency_key_for_two_urls_at_once_is_a_conflict_for_one(
+    client: TestClient, services: Services, redis: "Redis"
+) -> None:
+    with ThreadPoolExecutor(2) as pool, services.database.session() as held:
+        posts = []
+        for name in ("one", "two"):
+            request_queries.lock_video(held, name)
+            body = {"url": f"https://example.org/{name}.mp4"}
+            posts.append(pool.submit(client.post, "/api/videos", json=body, headers={"Idempotency-Key": "k"}))
+        _wait_for_lock_waiters(services, 2)
+        held.rollback()
+        codes = sorted(each.result().status_code for each in posts)
+    assert codes == [202, 409]
+    assert redis.xlen(STREAM) == 1
+
+
+def _wait_for_lock_waiters(services: Services, count: int) -> None:
+    """Until so many transactions wait for a video's lock."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        with services.database.read() as session:
+            if session.scalar(waiting) == count:
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"No {count} transactions wait for the lock.")
+
+
+def test_a_url_whose_video_is_deleted_while_it_is_looked_at_is_processed_anew(
+    client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with services.database.session() as session:
+        factories.moment(session, store_video(services, session, "old-name", source_url=URL))
+    overview = video_queries.overview
+
+    def too_late(session: Session, identifier: str) -> video_queries.VideoOverview:
+        with services.database.session() as other:
+            deletion_queries.delete_rows(other, identifier)
+            deletion_queries.delete_requests(other, identifier)
+        return overview(session, identifier)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(video_queries, "overview", too_late)
+        response = submit(client)
+    assert (response.status_code, response.json()["already_processed"]) == (202, False)
 
 
 def test_many_urls_with_one_name_at_once_all_get_in(client: TestClient, redis: "Redis") -> None:
