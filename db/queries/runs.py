@@ -13,7 +13,8 @@ from db.models import Clip, Moment, PipelineRun, Video
 from db.queries.paging import DEFAULT_LIMIT, Page, fetch
 
 _IDENTIFIER_CHARACTERS = 100  # pipeline_history.identifier
-_VIDEO_CHARACTERS = _IDENTIFIER_CHARACTERS - len("pipeline:") - len(":1234567890123")
+VIDEO_CHARACTERS = _IDENTIFIER_CHARACTERS - len("pipeline:") - len(":1234567890123")
+"""Of a video identifier that is whole in its runs' identifiers; a longer one is cut to as many."""
 _DIGEST_CHARACTERS = 6
 
 
@@ -135,10 +136,10 @@ def _mine(session: Session, video_identifier: str) -> ColumnElement[bool]:
 
 
 def _video_key(video_identifier: str) -> str:
-    if len(video_identifier) <= _VIDEO_CHARACTERS:
+    if len(video_identifier) <= VIDEO_CHARACTERS:
         return video_identifier
     digest = hashlib.sha256(video_identifier.encode()).hexdigest()[:_DIGEST_CHARACTERS]
-    return f"{video_identifier[: _VIDEO_CHARACTERS - _DIGEST_CHARACTERS - 1]}-{digest}"
+    return f"{video_identifier[: VIDEO_CHARACTERS - _DIGEST_CHARACTERS - 1]}-{digest}"
 
 
 def _results(video_id: int) -> dict[str, Select[Any]]:

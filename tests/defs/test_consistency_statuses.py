@@ -97,6 +97,7 @@ def test_what_lives_is_left_alone(
 ) -> None:
     instance.event_log_storage.set_concurrency_slots("transcription", 1)
     asked, by_hand = submit(platform, "asked", None), None
+    begin(platform, instance, "long" * 24, submit(platform, "long" * 24, None))  # its row has the name in part
     for video, request_id in (("asked", asked), ("by-hand", by_hand)):
         instance.event_log_storage.claim_concurrency_slot(
             "transcription", begin(platform, instance, video, request_id), "transcript"

@@ -9,7 +9,7 @@ from db.queries import consistency as queries
 from db.queries import runs as run_queries
 from db.queries.consistency import Running
 from videomoments_dagster.defs.consistency.report import Kind
-from videomoments_dagster.defs.consistency.work import BATCH, GONE, Work, long_ago
+from videomoments_dagster.defs.consistency.work import ACTIVE, BATCH, GONE, Work, long_ago
 from videomoments_dagster.defs.policies import PARTITION_TAG
 from videomoments_dagster.defs.run_end import finish_as_it_ended
 from videomoments_dagster.defs.tracking import run_times
@@ -52,7 +52,16 @@ def _living_rows(work: Work, rows: list[Running]) -> set[str]:
     videos = {row.video for row in rows}
     lately = dg.RunsFilter(tags={PARTITION_TAG: list(videos)}, updated_after=long_ago())
     living = work.active_runs(videos) + [each.dagster_run for each in work.instance.get_run_records(lately)]
+    if any(len(video) >= run_queries.VIDEO_CHARACTERS for video in videos):
+        living += _living_with_long_names(work)
     return {_row_of(work, run) for run in living}
+
+
+def _living_with_long_names(work: Work) -> list[dg.DagsterRun]:
+    """The runs whose names a row without a video has only in part, so that their tags do not tell whose they are."""
+    active, lately = dg.RunsFilter(statuses=ACTIVE), dg.RunsFilter(updated_after=long_ago())
+    runs = [each.dagster_run for wanted in (active, lately) for each in work.instance.get_run_records(wanted)]
+    return [run for run in runs if len(run.tags.get(PARTITION_TAG, "")) > run_queries.VIDEO_CHARACTERS]
 
 
 def _row_of(work: Work, run: dg.DagsterRun) -> str:

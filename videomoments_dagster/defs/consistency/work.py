@@ -27,7 +27,7 @@ GONE = {
     "retryable": True,
 }
 """The error of what a run left that nobody can be asked about."""
-_ACTIVE = [
+ACTIVE = [
     status
     for status in dg.DagsterRunStatus
     if status not in {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
@@ -45,7 +45,7 @@ class Work:
         """Runs for any of `videos` that have not ended, those in the queue too."""
         if not videos:
             return []
-        wanted = dg.RunsFilter(tags={PARTITION_TAG: list(videos)}, statuses=_ACTIVE)
+        wanted = dg.RunsFilter(tags={PARTITION_TAG: list(videos)}, statuses=ACTIVE)
         return [record.dagster_run for record in self.instance.get_run_records(wanted)]
 
     def asked_for(self, session: Session, videos: Collection[str]) -> set[str]:
