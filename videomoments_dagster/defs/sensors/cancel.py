@@ -4,22 +4,18 @@ itself, within a second; this is for those that wait, and for flags that were lo
 What is wanted stands in `pipeline_requests`, so that nothing that dies in between forgets it.
 """
 
-from datetime import UTC, datetime, timedelta
-
 import dagster as dg
 from dagster._core.storage.tags import ROOT_RUN_ID_TAG
 
-from db.models import PipelineRequest
 from db.queries import requests as request_queries
 from videomoments_dagster.defs.policies import PARTITION_TAG, REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.defs.run_end import finish_as_it_ended
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.requests.cancel import CancelFlag
-from videomoments_dagster.requests.stream import RequestStream, StartMessage
 
 BLOCK_SECONDS = 4.0
-BATCH = 50
-LOST_SECONDS = 10  # the ingest sensor takes a request within seconds; later its message was lost
+BATCH = 200  # 0.1 s each at most: within the 60 s a tick may take
 _CANCELLABLE = {
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -41,20 +37,24 @@ def cancel(context: dg.SensorEvaluationContext, platform: PlatformResource) -> d
 
 
 def _cancel_requests(instance: dg.DagsterInstance, platform: PlatformResource) -> int:
-    with platform.database.read() as session:
-        wanted = request_queries.to_cancel(session, BATCH)
-    return sum(_cancel_request(instance, platform, request) for request in wanted)
-
-
-def _cancel_request(instance: dg.DagsterInstance, platform: PlatformResource, request: PipelineRequest) -> bool:
     """A request without a run is ended by the ingest sensor when it reads its message: it alone knows that none is
-    being launched just now. It gets the message again in case the first was lost."""
-    records = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: request.request_id}), limit=1)
-    if records:
-        return _cancel_run(instance, records[0].dagster_run)
-    if request.requested_at < datetime.now(UTC) - timedelta(seconds=LOST_SECONDS):
-        RequestStream(platform.redis).publish(StartMessage.of(request))
-    return False
+    being launched just now."""
+    with platform.database.read() as session:
+        wanted = [row.request_id for row in request_queries.to_cancel(session, BATCH)]
+    records = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: wanted})) if wanted else []
+    newest: dict[str, dg.DagsterRun] = {}
+    for record in records:
+        newest.setdefault(record.dagster_run.tags[REQUEST_TAG], record.dagster_run)
+    return sum(_end(instance, platform, run) for run in newest.values())
+
+
+def _end(instance: dg.DagsterInstance, platform: PlatformResource, run: dg.DagsterRun) -> bool:
+    """One that is cancelled already ends its request here: the run-status sensor takes the ends of many one by one, and
+    those who wait for theirs would not be looked at."""
+    if run.status is dg.DagsterRunStatus.CANCELED:
+        finish_as_it_ended(instance, platform, run)
+        return True
+    return _cancel_run(instance, run)
 
 
 def _cancel_ui_runs(instance: dg.DagsterInstance, platform: PlatformResource, videos: list[str]) -> int:
