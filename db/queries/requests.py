@@ -99,12 +99,12 @@ def queued_before(session: Session, moment: datetime, limit: int) -> list[Pipeli
     )
 
 
-def active_before(session: Session, moment: datetime, limit: int) -> list[str]:
-    """Ids of requests that have not ended and were last heard of before `moment`, oldest first."""
+def unheard_before(session: Session, state: str, moment: datetime, limit: int) -> list[str]:
+    """Ids of requests in one of the ACTIVE states that were last heard of before `moment`, oldest first."""
     return list(
         session.scalars(
             select(PipelineRequest.request_id)
-            .where(PipelineRequest.state.in_(ACTIVE), PipelineRequest.updated_at < moment)
+            .where(PipelineRequest.state == state, PipelineRequest.updated_at < moment)
             .order_by(PipelineRequest.updated_at, PipelineRequest.id)
             .limit(limit)
         )
@@ -132,6 +132,15 @@ def is_deleted(session: Session, request_id: str) -> bool:
     """Whether the request's video was deleted, or is just being deleted."""
     state = session.scalar(select(PipelineRequest.state).where(PipelineRequest.request_id == request_id))
     return state is None or state == "rejected"
+
+
+def is_unknown(session: Session, video_identifier: str) -> bool:
+    """Whether there is neither a row nor a request of the video: it was deleted, or is just being deleted, or nobody
+    ever asked for it."""
+    if session.scalar(select(Video.id).where(Video.identifier == video_identifier)) is not None:
+        return False
+    last = newest(session, video_identifier)
+    return last is None or last.state == "rejected"
 
 
 def queue_position(session: Session, request_id: str) -> int | None:

@@ -98,7 +98,7 @@ SEARCH = text(
         ("ix_pipeline_history_without_video", lambda s: runs.page(s, "never-stored", limit=1)),
         ("ix_pipeline_requests_video_identifier_requested_at", lambda s: requests.newest(s, "a")),
         ("ix_pipeline_requests_video_identifier_requested_at", lambda s: requests.active(s, "a")),
-        ("ix_pipeline_requests_active", lambda s: requests.active_before(s, datetime.now(UTC), 50)),
+        ("ix_pipeline_requests_active", lambda s: requests.unheard_before(s, "launched", datetime.now(UTC), 50)),
         ("ix_pipeline_requests_queued", lambda s: requests.queued_before(s, datetime.now(UTC), 50)),
         ("ix_pipeline_requests_active", lambda s: requests.to_cancel(s, 50)),
         ("ix_pipeline_history_started_at", lambda s: runs.recent(s, limit=1)),

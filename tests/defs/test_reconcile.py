@@ -178,6 +178,19 @@ def test_a_cancelled_run_that_nobody_heard_of_cancels_its_request(
 
 
 @pytest.mark.usefixtures("_later")
+def test_requests_that_wait_hide_none_that_ended(
+    platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile_module, "_MOST_LAUNCHED", 1)
+    waiting = submit(platform, "waiting", None)
+    instance.create_run_for_job(three_steps, tags={PARTITION_TAG: "waiting", REQUEST_TAG: waiting})
+    request_id = submit(platform, VIDEO, None)
+    instance.report_run_canceled(_begin(platform, instance, request_id, until="video"))
+    assert "ended: 1" in _reconcile(platform, instance)
+    assert (_request(platform, request_id).state, _request(platform, waiting).state) == ("finished", "queued")
+
+
+@pytest.mark.usefixtures("_later")
 def test_a_request_goes_on_while_its_run_is_at_work_or_will_be_retried(
     platform: PlatformResource, instance: dg.DagsterInstance
 ) -> None:

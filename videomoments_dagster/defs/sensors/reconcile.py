@@ -24,7 +24,7 @@ BEHIND_SECONDS = 60  # of the last message taken, while others wait: the clocks 
 UNHEARD_SECONDS = 60  # the end of a run is recorded within seconds; later nobody will
 BATCH = 50
 _MOST_WAITING = 5_000  # most have a run that waits in Dagster's queue
-_MOST_ACTIVE = 500
+_MOST_LAUNCHED = 500  # those that wait must not hide them
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
@@ -77,7 +77,8 @@ def _end_requests(instance: dg.DagsterInstance, platform: PlatformResource) -> i
     and to be retried, but there is nothing left to retry. Returns how many."""
     ended, before = 0, datetime.now(UTC) - timedelta(seconds=UNHEARD_SECONDS)
     with platform.database.read() as session:
-        active = request_queries.active_before(session, before, limit=_MOST_ACTIVE)
+        active = request_queries.unheard_before(session, "launched", before, limit=_MOST_LAUNCHED)
+        active += request_queries.unheard_before(session, "queued", before, limit=_MOST_WAITING)
     records = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: active}, statuses=_ENDED)) if active else []
     for request_id in {record.dagster_run.tags[REQUEST_TAG] for record in records}:
         [newest] = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: request_id}), limit=1)
