@@ -149,7 +149,7 @@ def test_a_partition_nobody_asked_for_says_how_to_submit_it(
     platform: PlatformResource, instance: dg.DagsterInstance
 ) -> None:
     error = failure_of(execute(platform, instance, "unknown"))
-    assert error["code"] == "stage_input_missing"
+    assert error["code"] == "not_found"
     assert "videomoments submit" in str(error["hint"])
 
 

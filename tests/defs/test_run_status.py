@@ -90,6 +90,7 @@ def test_a_runs_details_are_kept_when_the_next_one_begins(
     [row] = _history(platform, "unknown")
     kept = live.read_run("unknown", row.started_at)
     assert kept and kept.run_id == result.run_id, "told once more, the next one's stages are not taken for its own"
+    submit(platform, "other", None)
     cancelled = execute(platform, instance, "other")
     _tell("run_cancelled", cancelled, platform, instance)
     [row] = _history(platform, "other")
@@ -168,6 +169,7 @@ def test_a_run_of_checks_alone_is_no_run_of_the_pipeline(
 def test_a_redis_that_is_away_does_not_keep_the_history_from_being_written(
     platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    submit(platform, "unknown", None)
     result = execute(platform, instance, "unknown")
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
     get_settings.cache_clear()
@@ -179,6 +181,7 @@ def test_a_redis_that_is_away_does_not_keep_the_history_from_being_written(
 def test_an_older_runs_end_does_not_touch_a_newer_requests_status(
     platform: PlatformResource, instance: dg.DagsterInstance
 ) -> None:
+    submit(platform, "unknown", None)
     result = execute(platform, instance, "unknown")
     LiveStatus(platform.redis).begin("unknown", request_id="newer", pipeline_type="full", stages=Stage)
     _tell_failure(result, platform, instance)
@@ -210,6 +213,7 @@ def test_a_run_of_selected_assets_waits_for_their_stages_only(
     platform: PlatformResource, instance: dg.DagsterInstance
 ) -> None:
     """Materializing `moments` in the UI: nothing else is pending, whatever else the pipeline has."""
+    submit(platform, "talk", None)
     instance.add_dynamic_partitions(VIDEOS, ["talk"])
     job = dg.define_asset_job("only_moments", selection=dg.AssetSelection.assets("moments").without_checks())
     definitions = dg.Definitions.merge(build_definitions(platform=platform), dg.Definitions(jobs=[job]))

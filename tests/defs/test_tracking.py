@@ -6,11 +6,14 @@ from collections.abc import Callable
 import dagster as dg
 import pytest
 
+from db.queries import deletion
+from db.queries import requests as request_queries
+from db.queries import runs as run_queries
 from tests.defs.pipeline import submit
 from videomoments_dagster.defs.partitions import VIDEOS, videos
 from videomoments_dagster.defs.policies import REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.defs.run_end import error_of
+from videomoments_dagster.defs.run_end import error_of, finish
 from videomoments_dagster.defs.tracking import stage
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.stages import Stage
@@ -98,3 +101,29 @@ def test_a_check_that_blocks_is_told_as_its_assets_stage(
     run = _run(platform, instance, lambda context: None, check_passes=False)
     error = error_of(instance, platform, run)
     assert (error["stage"], error["code"]) == ("TRANSCRIPTION", "check_failed")
+
+
+@pytest.mark.parametrize("when", ["deleted", "being deleted"])
+def test_a_run_from_the_ui_does_not_bring_a_deleted_video_back(
+    platform: PlatformResource, instance: dg.DagsterInstance, when: str
+) -> None:
+    """It has no request that could say so. Nor does the request of a run that is re-executed, once it is over."""
+    done = submit(platform, "talk", None)
+    with platform.database.session() as session:
+        request_queries.mark_finished(session, done)
+        deletion.delete_rows(session, "talk")
+        if when == "deleted":
+            deletion.delete_requests(session, "talk")
+
+    def body(context: dg.AssetExecutionContext) -> None:
+        with stage(context, platform, Stage.TRANSCRIPTION):
+            pytest.fail("The stage is not to begin.")
+
+    for request_id in (None, done):
+        run = _run(platform, instance, body, request_id=request_id)
+        error = error_of(instance, platform, run)
+        assert error["code"] == "not_found"
+        finish(instance, platform, run, "failed", error)
+    with platform.database.read() as session:
+        assert list(run_queries.page(session, "talk").items) == []
+    assert platform.redis.keys("pipeline:talk:*") == []

@@ -17,7 +17,7 @@ from db.queries import runs as run_queries
 from videomoments_dagster.defs import jobs
 from videomoments_dagster.defs.policies import BLOCKED_ERROR, PARTITION_TAG, REQUEST_TAG, lock_owner
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.defs.tracking import pipeline_type, run_times
+from videomoments_dagster.defs.tracking import is_gone, pipeline_type, run_times
 from videomoments_dagster.errors import Cancelled, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.requests.cancel import CancelFlag
 from videomoments_dagster.requests.lease import RunLease
@@ -125,8 +125,7 @@ def _record(
     error: dict[str, Any] | None,
 ) -> datetime | None:
     """The end of `run` in its history row; returns when it started. None, and no row, when its video was deleted."""
-    request_id = run.tags.get(REQUEST_TAG)
-    if request_id and request_queries.is_deleted(session, request_id):
+    if is_gone(session, run, video):
         return None
     started, completed = run_times(instance, run.run_id)
     run_queries.record(

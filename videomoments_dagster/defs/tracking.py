@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
@@ -119,6 +120,14 @@ def run_times(instance: dg.DagsterInstance, run_id: str) -> tuple[datetime, date
     )
 
 
+def is_gone(session: Session, run: dg.DagsterRun, video: str) -> bool:
+    """Whether the video of `run`, or the request that it is for, was deleted: nothing is to be recorded of it."""
+    request_id = run.tags.get(REQUEST_TAG)
+    if request_id and request_queries.is_deleted(session, request_id):
+        return True
+    return request_queries.is_unknown(session, video)
+
+
 def _end_if_cancelled(context: dg.AssetExecutionContext, platform: PlatformResource) -> None:
     """An interrupt that comes between two stages, or as one ends, stops nothing: to Dagster it is an error to retry."""
     run = context.instance.get_run_by_id(context.run.run_id)
@@ -146,8 +155,11 @@ def _announce(context: dg.AssetExecutionContext, platform: PlatformResource, sta
     started, _ = run_times(context.instance, run.run_id)
     with platform.database.session() as session:
         request_queries.lock_video(session, video)
-        if request_id and request_queries.is_deleted(session, request_id):
-            raise NotFound(f"Video {video!r} was deleted.", hint="Submit it again.")
+        if is_gone(session, run, video):
+            raise NotFound(
+                f"There is no video {video!r}: it was deleted, or never submitted.",
+                hint="Submit it: `videomoments submit URL|FILE`.",
+            )
         run_queries.record(
             session,
             video_identifier=video,
