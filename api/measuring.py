@@ -35,31 +35,47 @@ from videomoments_dagster.requests.workers import WorkerRegistry
 
 _QUEUE_SECONDS, _TOTALS_SECONDS = 2.0, 30.0
 _SHARE = 50
-"""What took a second is asked for again after so many: scraping costs PostgreSQL two percent of a core at most."""
+"""What took a second is asked for again after so many: scraping costs PostgreSQL two percent of a core at most,
+as long as it does not take more than a second."""
+_LONGEST_SECONDS = 60.0
+_PATIENCE_SECONDS = 10.0
+"""Whoever asks for longer asks in vain: PostgreSQL hangs."""
 _STATES = ("queued", "launched", "finished", "rejected")
 _STATUSES = ("running", "completed", "failed", "partial", "cancelled")
 _Value = TypeVar("_Value")
 
 
 class _Kept(Generic[_Value]):
-    """A value, or why there is none, asked for at most every `seconds`, and by one thread at a time."""
+    """A value, or why there is none, asked for at most every `seconds`, and by one thread at a time. Meanwhile the
+    others have the value of before."""
 
     def __init__(self, seconds: float, ask: Callable[[Session], _Value]) -> None:
         self._seconds, self._ask, self._lock = seconds, ask, threading.Lock()
         self._value: _Value | None = None
-        self._until = 0.0
+        self._began = self._until = 0.0
 
     def get(self, database: Database) -> _Value | None:
         """None while PostgreSQL does not answer."""
-        with self._lock:
+        if self._lock.acquire(timeout=0 if self._until else _PATIENCE_SECONDS):
+            try:
+                if time.monotonic() >= self._until:
+                    self._began = time.monotonic()
+                    self._value, pause_seconds = self._asked(database)
+                    self._until = time.monotonic() + pause_seconds
+                return self._value
+            finally:
+                self._lock.release()
+        return self._value if time.monotonic() - self._began < _PATIENCE_SECONDS else None
+
+    def _asked(self, database: Database) -> tuple[_Value | None, float]:
+        """The value, and for how many seconds it is good. Only what PostgreSQL did makes it good for longer: neither
+        waiting for a connection nor a failure."""
+        with suppress(ServiceUnavailable), database.read() as session:
             began = time.monotonic()
-            if began >= self._until:
-                self._value = None
-                with suppress(ServiceUnavailable), database.read() as session:
-                    self._value = self._ask(session)
-                ended = time.monotonic()
-                self._until = ended + max(self._seconds, _SHARE * (ended - began))
-            return self._value
+            value = self._ask(session)
+            worked_seconds = time.monotonic() - began
+            return value, max(self._seconds, min(_SHARE * worked_seconds, _LONGEST_SECONDS))
+        return None, self._seconds
 
 
 class Metrics:
@@ -73,7 +89,8 @@ class Metrics:
     def text(self, services: Services) -> bytes:
         """Everything there is. Never raises for a service that is away."""
         up = _gauge("up", "Whether the API reaches a part.", "part")
-        queue, totals = self._queue.get(services.database), self._totals.get(services.database)
+        queue = self._queue.get(services.database)
+        totals = self._totals.get(services.database) if queue else None
         up.add_metric(["postgresql"], queue is not None)
         families = [up, *(_of_queue(queue) if queue else ()), *(_of_totals(totals) if totals else ())]
         try:

@@ -3,6 +3,8 @@
 Totals cost in proportion to the library (see docs/operation.md); whoever asks keeps them for a while.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from psycopg2 import errorcodes
@@ -36,26 +38,33 @@ class Totals:
 
 
 def queue(session: Session) -> Queue:
+    """Raises ServiceUnavailable when PostgreSQL takes longer than 5 s for one of its parts."""
     waiting = PipelineRequest.state == "queued"
-    queued, age = session.execute(
-        select(func.count(), func.extract("epoch", func.now() - func.min(PipelineRequest.requested_at))).where(waiting)
-    ).one()
+    age = func.extract("epoch", func.now() - func.min(PipelineRequest.requested_at))
     launched = select(func.count()).where(PipelineRequest.state == "launched")
-    return Queue(queued, session.scalar(launched) or 0, max(0.0, float(age or 0)))
+    with _in_time(session):
+        queued, oldest = session.execute(select(func.count(), age).where(waiting)).one()
+        return Queue(queued, session.scalar(launched) or 0, max(0.0, float(oldest or 0)))
 
 
 def totals(session: Session) -> Totals:
     """Raises ServiceUnavailable when PostgreSQL takes longer than 5 s for one of them."""
-    try:
+    with _in_time(session):
         return _totals(session)
+
+
+@contextmanager
+def _in_time(session: Session) -> Iterator[None]:
+    try:
+        session.execute(select(func.set_config("statement_timeout", str(_LONGEST_MS), True)))
+        yield
     except OperationalError as error:
         if getattr(error.orig, "pgcode", None) != errorcodes.QUERY_CANCELED:
             raise
-        raise ServiceUnavailable("PostgreSQL did not count all rows within 5 s.") from error
+        raise ServiceUnavailable(f"PostgreSQL did not count all rows within {_LONGEST_MS} ms.") from error
 
 
 def _totals(session: Session) -> Totals:
-    session.execute(select(func.set_config("statement_timeout", str(_LONGEST_MS), True)))
     by_state = select(PipelineRequest.state, func.count()).group_by(PipelineRequest.state)
     by_status = select(PipelineRun.status, func.count()).group_by(PipelineRun.status)
     sizes = {

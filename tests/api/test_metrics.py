@@ -1,19 +1,25 @@
 """GET /metrics as a scraper sees it, read by a parser of the test's own: the format's grammar, not the library's."""
 
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from redis import Redis
+from sqlalchemy import text
 
+from api import measuring
 from api.measuring import Metrics
 from api.observing import HttpMetrics
 from api.services import Services
 from db.models import PipelineRequest
+from db.queries import metrics as metric_queries
 from db.session import Database
 from tests import factories
 from videomoments_dagster.redis_connection import connect
@@ -121,8 +127,7 @@ def test_http_requests_are_counted_by_the_template_of_their_route(client: TestCl
         assert client.get(f"/api/videos/{name}").status_code == 404
     client.get("/wp-admin/no-such-page")
     after = _scrape(client)
-    text = str(after)
-    assert "nobody-1" not in text and "wp-admin" not in text
+    assert "nobody-1" not in str(after) and "wp-admin" not in str(after)
 
     def grown(name: str, **labels: str) -> float:
         key = (f"videomoments_{name}", frozenset(labels.items()))
@@ -141,6 +146,31 @@ def test_without_postgresql_and_redis_the_rest_is_told(fresh: FastAPI, client: T
     assert _value(samples, "up", part="postgresql") == _value(samples, "up", part="redis") == 0
     names = {name for name, _ in samples}
     assert "videomoments_build_info" in names and "videomoments_queue_depth" not in names
+
+
+def test_a_stall_is_told_while_it_lasts_and_nobody_else_waits_for_it(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_QUEUE_SECONDS", 0.05)
+    monkeypatch.setattr(measuring, "_SHARE", 3)
+    monkeypatch.setattr(metric_queries, "_LONGEST_MS", 400)
+    metrics = Metrics(HttpMetrics())
+
+    def up() -> float:
+        return _value(parsed(metrics.text(services).decode()), "up", part="postgresql")
+
+    assert up() == 1
+    Event().wait(0.15)
+    with ThreadPoolExecutor(1) as pool, services.database.session() as session:
+        session.execute(text("LOCK TABLE pipeline_requests"))
+        stalled = pool.submit(up)
+        Event().wait(0.1)
+        began = time.monotonic()
+        assert up() == 1, "as it was before"
+        assert time.monotonic() - began < 0.25
+        assert stalled.result() == 0
+    Event().wait(0.15)
+    assert up() == 1
 
 
 def test_counting_never_fails_without_redis() -> None:
