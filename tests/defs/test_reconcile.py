@@ -11,10 +11,12 @@ from db.models import PipelineRequest
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
 from tests.defs.pipeline import execute, submit
+from videomoments_dagster.defs.consistency import work
 from videomoments_dagster.defs.policies import PARTITION_TAG, REQUEST_TAG, WILL_RETRY_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.sensors import reconcile as reconcile_module
 from videomoments_dagster.defs.sensors.reconcile import reconcile
+from videomoments_dagster.defs.tracking import run_times
 from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.stages import STAGES_OF_ASSET, Stage
@@ -71,6 +73,13 @@ def _fail(instance: dg.DagsterInstance, run: dg.DagsterRun, *, will_retry: bool)
     """What the run monitor and Dagster's retries do."""
     instance.report_run_failed(run, "The run was lost: its worker is gone.")
     instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: str(will_retry).lower()})
+
+
+def _recorded(platform: PlatformResource, instance: dg.DagsterInstance, run: dg.DagsterRun, video: str) -> None:
+    """The row in the history of a run that has begun."""
+    started, _ = run_times(instance, run.run_id)
+    with platform.database.session() as session:
+        run_queries.record(session, video_identifier=video, pipeline_type="full", status="running", started_at=started)
 
 
 def _reconcile(platform: PlatformResource, instance: dg.DagsterInstance) -> str:
@@ -175,6 +184,32 @@ def test_a_cancelled_run_that_nobody_heard_of_cancels_its_request(
     instance.report_run_canceled(_begin(platform, instance, request_id, until="video"))
     assert "ended: 1" in _reconcile(platform, instance)
     _assert_ended(platform, request_id, "cancelled")
+
+
+@pytest.mark.usefixtures("_later")
+def test_history_that_nobody_ended_is_ended_and_a_retry_goes_on(
+    platform: PlatformResource, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster does not call a run-status sensor again whose handler failed."""
+    request_id = submit(platform, VIDEO, None)
+    lost = _begin(platform, instance, request_id, until="video")
+    _recorded(platform, instance, lost, VIDEO)
+    _fail(instance, lost, will_retry=True)
+    retry = _begin(platform, instance, request_id, until="video", parent=lost.run_id)
+    submit(platform, "by-hand", None)
+    by_hand = instance.create_run_for_job(three_steps, tags={PARTITION_TAG: "by-hand"})
+    instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", three_steps.name), by_hand.run_id)
+    _recorded(platform, instance, by_hand, "by-hand")
+    instance.report_run_canceled(by_hand)
+    assert "runs: 0" in _reconcile(platform, instance), "the sensors hear of it, or the sweep's patience is not over"
+    monkeypatch.setattr(work, "PATIENCE_SECONDS", 0)
+    assert "runs: 2" in _reconcile(platform, instance)
+    with platform.database.read() as session:
+        ends = {row.video_identifier: row.status for row in run_queries.recent(session).items}
+    assert ends == {VIDEO: "failed", "by-hand": "cancelled"}
+    assert (_request(platform, request_id).state, retry.is_finished) == ("launched", False)
+    assert PipelineLock(platform.redis).owner(VIDEO) == request_id
+    assert "runs: 0" in _reconcile(platform, instance)
 
 
 @pytest.mark.usefixtures("_later")

@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.storage.tags import ROOT_RUN_ID_TAG
 
 from db.queries import consistency as queries
 from db.queries import runs as run_queries
 from db.queries.consistency import Running
-from videomoments_dagster.defs.consistency.report import Kind
+from videomoments_dagster.defs.consistency.report import Findings, Kind
 from videomoments_dagster.defs.consistency.work import ACTIVE, BATCH, GONE, Work, long_ago
-from videomoments_dagster.defs.policies import PARTITION_TAG
-from videomoments_dagster.defs.run_end import finish_as_it_ended
+from videomoments_dagster.defs.policies import PARTITION_TAG, REQUEST_TAG, WILL_RETRY_TAG
+from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.defs.run_end import error_of, finish_as_it_ended, finish_attempt
 from videomoments_dagster.defs.tracking import run_times
 
 _RUNS_OF_A_VIDEO = 100  # the newest before a row's start; its run is among the first of them
@@ -33,6 +35,16 @@ def sweep_history(work: Work) -> None:
                 fixed="Its end is recorded.",
                 mend=lambda row=row: _mend_history(work, row),
             )
+
+
+def end_unheard(instance: dg.DagsterInstance, platform: PlatformResource, limit: int) -> int:
+    """Record the ends of up to `limit` runs that nobody heard of. Returns how many."""
+    work = Work(instance, platform, Findings(fix=True))
+    with platform.database.read() as session:
+        rows = queries.running_after(session, None, before=long_ago(), limit=BATCH)
+    living = _living_rows(work, rows) if rows else set()
+    ended = [row for row in rows if row.identifier not in living][:limit]
+    return sum(_mend_history(work, row) for row in ended)
 
 
 def _running_rows(work: Work) -> Iterator[list[Running]]:
@@ -64,6 +76,18 @@ def _living_with_long_names(work: Work) -> list[dg.DagsterRun]:
     return [run for run in runs if len(run.tags.get(PARTITION_TAG, "")) > run_queries.VIDEO_CHARACTERS]
 
 
+def _finish(work: Work, run: dg.DagsterRun) -> None:
+    """Where another run has taken over or will, only the attempt is over: its request and lock are the other's."""
+    request_id, root = run.tags.get(REQUEST_TAG), run.root_run_id or run.run_id
+    chain = dg.RunsFilter(tags={REQUEST_TAG: request_id} if request_id else {ROOT_RUN_ID_TAG: root})
+    newest = next((each.dagster_run for each in work.instance.get_run_records(chain, limit=1)), run)
+    goes_on = newest.run_id != run.run_id or run.tags.get(WILL_RETRY_TAG) == "true"
+    if goes_on and run.status is dg.DagsterRunStatus.FAILURE:
+        finish_attempt(work.instance, work.platform, run, error_of(work.instance, work.platform, run))
+    else:
+        finish_as_it_ended(work.instance, work.platform, run)
+
+
 def _row_of(work: Work, run: dg.DagsterRun) -> str:
     return run_queries.run_identifier(run.tags[PARTITION_TAG], run_times(work.instance, run.run_id)[0])
 
@@ -76,7 +100,7 @@ def _mend_history(work: Work, row: Running) -> bool:
     records = work.instance.get_run_records(made_before, limit=_RUNS_OF_A_VIDEO)
     ended = [record.dagster_run for record in records if _row_of(work, record.dagster_run) == row.identifier]
     if ended:
-        finish_as_it_ended(work.instance, work.platform, ended[0])
+        _finish(work, ended[0])
         return True
     with work.platform.database.session() as session:
         run_queries.record(

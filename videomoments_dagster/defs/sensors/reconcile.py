@@ -1,6 +1,6 @@
 """The reconcile sensor: what was lost on its way goes there again. Requests that PostgreSQL says are queued and no run
-knows go onto the stream, launched runs that no worker can know of go to the broker, and requests whose last run ended
-unheard of are ended.
+knows go onto the stream, launched runs that no worker can know of go to the broker, and requests and rows of the
+history whose run ended unheard of are ended.
 
 It starts nothing itself: the ingest sensor's `run_key` stays the one place that keeps a request from running twice, and
 a run's lease what keeps it from being executed twice.
@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from db.queries import requests as request_queries
+from videomoments_dagster.defs.consistency.history import end_unheard
 from videomoments_dagster.defs.policies import REQUEST_TAG, WILL_RETRY_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.run_end import finish_as_it_ended
@@ -36,9 +37,11 @@ def reconcile(context: dg.SensorEvaluationContext, platform: PlatformResource) -
         launcher = context.instance.run_launcher
         runs = relaunch_lost(context.instance, launcher) if isinstance(launcher, LeasedRunLauncher) else Relaunched()
         ended = _end_requests(context.instance, platform)
+        recorded = end_unheard(context.instance, platform, BATCH)
     except ServiceUnavailable as error:
         return dg.SkipReason(error.message)
-    counts = f"{requests} lost requests, {runs.published} lost launches; given up: {runs.failed}; ended: {ended}."
+    ends = f"given up: {runs.failed}; ended: {ended}; runs: {recorded}."
+    counts = f"{requests} lost requests, {runs.published} lost launches; {ends}"
     unserved = f" No worker takes from the queue {', '.join(runs.unserved)}." if runs.unserved else ""
     return dg.SkipReason(f"Published again: {counts}{unserved}")
 
