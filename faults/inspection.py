@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from faults.results import history, missing
 from faults.servers import MOMENTS
 from faults.site import ENDED, Site
 from videomoments_dagster.storage import names
@@ -42,10 +43,16 @@ class Verdict:
 
 
 def inspect(
-    site: Site, accepted: dict[str, str], *, since: float, allowed: frozenset[str], fetches: int = 1, whole: bool = True
+    site: Site,
+    accepted: dict[str, str],
+    *,
+    since: float,
+    allowed: frozenset[str],
+    again_bytes: int = 0,
+    whole: bool = True,
 ) -> Verdict:
     """Wait until nothing is left of the videos `accepted` (with their requests), and look. They may end as `allowed`;
-    each source may be sent `fetches` times; a completed video is `whole` when it has all its moments. `since` is
+    `again_bytes` of each source may be sent twice; a completed video is `whole` when it has all its moments. `since` is
     time.monotonic."""
     verdict = Verdict()
     _wait_for_quiet(site, accepted, verdict, since)
@@ -62,9 +69,12 @@ def inspect(
                 verdict.broken.append(f"{video} ended {status} without a typed error: {error}")
         _inspect_runs(site, video, request, verdict)
         _inspect_results(site, video, verdict, moments=MOMENTS if whole and status == "completed" else None)
+        verdict.broken += history(site, video)
+        if status == "completed":
+            verdict.broken += missing(site, video, request, moments=MOMENTS if whole else None)
         sent, size = site.servers.sent_bytes[f"/{video}.mp4"], site.servers.video.stat().st_size
-        if sent > size * fetches:
-            verdict.duplicated.append(f"{video} was sent {sent / size:.1f} times, {fetches} are allowed")
+        if sent > size + again_bytes:
+            verdict.duplicated.append(f"{video}: {sent} bytes of {size} were sent, {again_bytes} twice at most")
     verdict.broken += strays(site)
     return verdict
 

@@ -13,6 +13,7 @@ import psutil
 import requests
 
 from faults.disk import fill
+from faults.holding import Hold
 from faults.servers import CONNECTION_CUT, MODEL_GONE
 from faults.site import CONFIG, ENDED, Site
 from tests.hosts.cluster import until
@@ -38,10 +39,13 @@ class Scene:
     accepted: dict[str, str] = field(default_factory=dict)
     stages: dict[str, dict[str, str]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    struck_at: float = 0.0
     over_at: float = 0.0
+    held: bool = False
 
     def strike(self, act: "Act") -> None:
         """Have it done; it is over then, unless it says itself since when (`over_at`, by time.monotonic)."""
+        self.struck_at = time.monotonic()
         act(self)
         self.over_at = self.over_at or time.monotonic()
 
@@ -49,9 +53,13 @@ class Scene:
         for video in self.videos:
             self.accepted[video] = self.site.submit(video)
 
-    def wait_for(self, stage: Stage | None) -> None:
-        """Until a video is in `stage`, and a moment longer; without one, any moment of the first seconds."""
-        if stage is None:
+    def wait_for(self, stage: Stage | None, hold: Hold | None = None) -> None:
+        """Until a video is in `stage`, and a moment longer; without one, any moment of the first seconds. With `hold`,
+        until it is caught there."""
+        if hold:
+            hold.catch(self.videos[0])
+            self.held = True
+        elif stage is None:
             time.sleep(self.chance.uniform(0, 4))
         else:
             until(lambda: self._are_in(stage), f"a video is in {stage}")
@@ -69,7 +77,7 @@ Act = Callable[[Scene], None]
 class Fault:
     """`name` is a row of the table; `aims` are the stages at which it happens, None for any moment. Videos may end as
     `ends`. `whole`: those that are completed have all their moments. `restarts`: what ended cancelled is started again
-    at once, and completes."""
+    at once, and completes. `holds`: the stage that it is aimed at would not end by itself (holding.py)."""
 
     name: str
     act: Act
@@ -79,6 +87,7 @@ class Fault:
     whole: bool = True
     deletes: bool = False
     restarts: bool = False
+    holds: bool = False
     needs_disk: bool = False
 
 
@@ -182,8 +191,8 @@ def fill_disk(scene: Scene) -> None:
     filler.unlink()
 
 
-def lose_power(scene: Scene) -> None:
-    scene.site.lose_power()
+def kill_everything(scene: Scene) -> None:
+    scene.site.kill_everything()
 
 
 def cancel(scene: Scene) -> None:
@@ -199,6 +208,8 @@ def cancel(scene: Scene) -> None:
             scene.remarks.append(f"{', '.join(scene.videos)}: {late}")
             return
         time.sleep(0.05)
+    if scene.held and any(scene.site.status(video)["status"] != "cancelled" for video in scene.videos):
+        scene.remarks.append(f"{', '.join(scene.videos)}: what was held ended by itself")
 
 
 def delete(scene: Scene) -> None:
@@ -246,7 +257,7 @@ FAULTS = (
     ),
     Fault("models answer 503 for 6 s", models_gone, _MODELS, TYPED, whole=False),
     Fault("models' connections cut", models_cut, _MODELS, TYPED, whole=False),
-    Fault("cancelled", cancel, (None, *EVERY), frozenset({"cancelled", "completed"}), restarts=True),
+    Fault("cancelled", cancel, (*EVERY, None), frozenset({"cancelled", "completed"}), restarts=True, holds=True),
     Fault("deleted by force", delete, (S.VIDEO_DOWNLOAD, S.MOMENT_GENERATION, S.CLIP_EXTRACTION), deletes=True),
-    Fault("power lost", lose_power, (S.VIDEO_DOWNLOAD, S.CLIP_EXTRACTION)),
+    Fault("all processes killed", kill_everything, (S.VIDEO_DOWNLOAD, S.CLIP_EXTRACTION)),
 )

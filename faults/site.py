@@ -30,6 +30,7 @@ ENDED = {"completed", "failed", "partial", "cancelled"}
 MEDIA_CHILDREN = {"videomoments_dagster.media.child", "videomoments_dagster.models.builtin.speech_child"}
 _MODELS = ("parakeet", "minimax", "qwen3_vl_fp8")
 _PATIENCE_SECONDS = 90.0
+_SKIPPED_BYTES = 3 * 1024 * 1024
 
 
 class Site:
@@ -111,6 +112,18 @@ class Site:
             root, stored = directory.as_uri(), [str(path.relative_to(directory)) for path in _files(directory)]
         return {f"{root}/{name}": name for name in stored if name.startswith(names.prefixes(video))}
 
+    def size_bytes(self, name: str) -> int:
+        """Of a stored object."""
+        if bucket := self.servers.bucket:
+            return len(bucket.objects[name][1])
+        return (self.home / "objects" / name).stat().st_size
+
+    def sweep(self) -> list[str]:
+        """What the platform's own consistency sweep finds wrong; it leaves alone what is young."""
+        done = self.platform.run("sweep", "--json")
+        assert done.returncode in {0, 1} and done.stdout, done.stderr[-1000:]
+        return [f"{each['kind']} {each['name']}: {each['wrong']}" for each in json.loads(done.stdout)["findings"]]
+
     def register_models(self) -> None:
         """Point the registry to the stubs, as after the platform's installation, and after Redis lost everything."""
         if not self.servers.stubs:
@@ -162,7 +175,7 @@ class Site:
                 with suppress(psutil.NoSuchProcess):
                     process.resume()
 
-    def lose_power(self) -> None:
+    def kill_everything(self) -> None:
         """Everything of the platform ends at once, the supervisor first; then it is started again, as systemd does."""
         supervisor = psutil.Process(self.connections["supervisor"]["pid"])
         os.kill(supervisor.pid, signal.SIGKILL)
@@ -177,6 +190,8 @@ def site(directory: Path) -> Iterator[Site]:
     home.mkdir(parents=True, exist_ok=True)
     key.write_text(json.dumps(throw_away_account()))
     video = draw(directory / "short.mp4", Drawing(seconds=SENTENCES))
+    with video.open("ab") as file:  # a box that players skip: long enough that a download begun anew is noticed
+        file.write(_SKIPPED_BYTES.to_bytes(4, "big") + b"free" + bytes(_SKIPPED_BYTES - 8))
     with servers(video) as around:
         assert around.bucket
         platform = Platform(

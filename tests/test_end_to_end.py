@@ -213,14 +213,23 @@ def test_several_faults_at_once_lose_no_video_and_do_nothing_twice(platform: Pla
         scene.wait_for(aim)
         act(scene)
 
+    size = platform.video.stat().st_size
+
     def seen() -> list[str]:
-        return inspect(site, scene.accepted, since=0, allowed=COMPLETED, fetches=2, whole=False).violations
+        return inspect(site, scene.accepted, since=0, allowed=COMPLETED, again_bytes=size, whole=False).violations
 
     assert seen() == []
     stray = platform.home / "objects" / "videos" / "faulty-0" / "stray.mp4"
     stray.touch()
-    assert seen() == ["faulty-0: object videos/faulty-0/stray.mp4 without a row"], "what is wrong is found"
+    picture = platform.home / "objects" / "thumbnails" / "faulty-0" / "faulty-0.jpg"
+    content = picture.read_bytes()
+    picture.write_bytes(b"")
+    assert [wrong.replace(f" {-(-len(content) // 1024)}", " N") for wrong in seen()] == [
+        "faulty-0: object videos/faulty-0/stray.mp4 without a row",
+        "faulty-0: thumbnails/faulty-0/faulty-0.jpg has 0 kB, and its row says N",
+    ], "what is wrong is found"
     stray.unlink()
+    picture.write_bytes(content)
 
 
 def test_the_dagster_ui_materializes_and_backfills_without_run_config(platform: Platform, library) -> None:

@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import pytest
+import requests
 
 from faults.__main__ import _try, main
 from faults.inspection import Verdict
 from faults.kinds import FAULTS, Fault, Scene
 from faults.report import Outcome, in_turn
-from faults.servers import Servers
+from faults.servers import KEPT_WITHIN_SECONDS, Servers, servers
 from faults.site import Site
 from tests.stack.platforms import Platform
 from tests.web import serving
+from videomoments_dagster.requests.stages import Stage
 
 
 def test_faults_that_were_not_tried_are_no_success_and_no_table_of_some_replaces_that_of_all(
@@ -53,3 +55,29 @@ def test_a_run_succeeds_only_when_all_that_was_planned_recovered_and_its_counts_
     assert outcome.succeeded
     outcome.trouble.append("It was interrupted.")
     assert not outcome.succeeded
+
+
+def test_what_is_held_hangs_until_it_is_let_go_and_a_question_that_was_answered_is_not_to_be_asked_again(
+    tmp_path: Path,
+) -> None:
+    video = tmp_path / "video.mp4"
+    video.write_bytes(bytes(1000))
+    question = {"model": "stub", "messages": [{"role": "user", "content": "rate [1 this"}]}
+    with servers(video) as around:
+        chat = around.stubs[0].url + "/v1/chat/completions"
+        assert requests.post(chat, json=question, timeout=10).ok
+        assert around.bucket
+        with around.hangs_in(Stage.VIDEO_DOWNLOAD):
+            around.store_hangs = True
+            for url in (around.source("held"), around.bucket.url):
+                with pytest.raises(requests.RequestException):
+                    _ = requests.get(url, timeout=0.2).content
+        with around.hangs_in(Stage.SCORING), pytest.raises(requests.Timeout):
+            requests.post(chat, json=question, timeout=0.2)
+        assert requests.get(around.source("free"), timeout=10).content == video.read_bytes()
+        [received_at] = around.received_at.values()
+        long_before, just_before = received_at + KEPT_WITHIN_SECONDS + 0.001, received_at + KEPT_WITHIN_SECONDS / 2
+        around.asked_at = dict.fromkeys(around.asked_at, long_before + 1)
+        assert len(around.asked_in_vain(long_before)) == 1
+        assert around.asked_in_vain(just_before) == [], "it may not have been kept yet"
+        assert around.asked_in_vain(long_before + 2) == [], "it was not asked again after the fault"
