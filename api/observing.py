@@ -17,8 +17,14 @@ from videomoments_dagster import logs
 HEADER = "X-Request-ID"
 _VALID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-_QUIET = {"/health/live", "/metrics"}
-"""Asked every few seconds by machines: logged when they fail."""
+_QUIET = {
+    "/health",
+    "/health/live",
+    "/metrics",
+    "/api/pipeline/{video}/status",
+    "/api/pipeline/status/{video}",
+}
+"""Asked every few seconds by machines, and by everyone who waits for a video: logged when they fail."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _log = logging.getLogger("videomoments.access")
 

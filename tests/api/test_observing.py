@@ -78,3 +78,14 @@ def test_a_defect_is_logged_once_and_its_id_told(settings: Settings, caplog: pyt
     [logged] = [record for record in caplog.records if record.exc_info]
     assert "RuntimeError" in JsonLines("api").format(logged) and "canary" not in JsonLines("api").format(logged)
     assert 'method="GET",route="/broken/{name}",status="500"} 1.0' in text
+
+
+def test_who_waits_for_a_video_does_not_fill_the_log(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "videomoments.access")
+    client.post("/api/videos", json={"url": "https://example.org/waited.mp4"})
+    caplog.clear()
+    for path in ("/api/pipeline/waited/status", "/api/pipeline/status/waited", "/health"):
+        assert client.get(path).status_code == 200
+    assert caplog.messages == []
+    assert client.get("/api/pipeline/nobody/status").status_code == 404
+    assert caplog.messages == ["GET /api/pipeline/{video}/status 404"]

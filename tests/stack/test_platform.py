@@ -18,7 +18,7 @@ import redis
 
 from tests.stack.platforms import Platform
 from videomoments_dagster.settings import Settings
-from videomoments_dagster.stack.files import read_json
+from videomoments_dagster.stack.files import LONGEST_LOG_BYTES, read_json
 from videomoments_dagster.stack.home import Home
 from videomoments_dagster.stack.plan import make_plan
 from videomoments_dagster.stack.postgres import EmbeddedPostgres, connect
@@ -67,7 +67,10 @@ def _health(url: str) -> int:
 
 def test_up_env_and_down(platform: Platform) -> None:
     """The exports of `env` are taken on by a real shell and used by real clients; then that shell starts it again."""
+    (long := platform.home / "logs" / "long.log").parent.mkdir()
+    long.write_bytes(b"x" * (LONGEST_LOG_BYTES + 1))
     connections = platform.up(SERVICES)
+    assert long.stat().st_size == 0 and long.with_name("long.log.1").stat().st_size > LONGEST_LOG_BYTES
     assert _health(connections["api_url"]) == 200
     assert (platform.home / "connections.json").stat().st_mode & 0o077 == 0
     exported = _shell(platform)

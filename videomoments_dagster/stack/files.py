@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,11 +37,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """Open for appending; what is there already moves to `<name>.1` once it is longer than 10 MB."""
+    """Open for appending, rotated."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > LONGEST_LOG_BYTES:
-        path.replace(path.with_name(f"{path.name}.1"))
+    rotate(path)
     return path.open("ab")
+
+
+def rotate(path: Path) -> None:
+    """Once a log is longer than 10 MB its content moves to `<name>.1`. Whoever writes goes on in the same file, which
+    is empty then: logs are opened for appending. A line that is written meanwhile may be lost."""
+    with suppress(OSError):  # there is none yet, or no space for a copy
+        if path.stat().st_size > LONGEST_LOG_BYTES:
+            shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+            os.truncate(path, 0)
 
 
 def last_lines(path: Path, count: int = 15) -> str:

@@ -19,13 +19,14 @@ import psutil
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.settings import Settings
 from videomoments_dagster.stack.child import Child
-from videomoments_dagster.stack.files import last_lines, write_private_json
+from videomoments_dagster.stack.files import last_lines, rotate, write_private_json
 from videomoments_dagster.stack.home import Home
 from videomoments_dagster.stack.plan import CODE, POSTGRESQL, REDIS, Part, Plan, make_plan
 from videomoments_dagster.stack.process_table import kill_all, marked
 
 START_SECONDS = 120.0
 _BEAT_SECONDS = 0.05
+_LOGS_SECONDS = 60.0
 _BACKOFF_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0)
 _STEADY_SECONDS = 60.0
 
@@ -79,6 +80,7 @@ class Supervisor:
         self.stopping = False
         self.killing = False
         self.watched: list[_Watched] = []
+        self.rotated = 0.0
 
     def run(self) -> None:
         """Raises Conflict when a platform runs there already, ServiceUnavailable when a part does not come up."""
@@ -106,7 +108,16 @@ class Supervisor:
                 if not announced:
                     self.report(Event("ready", self.home.addresses(), time.monotonic() - begun))
                 announced = True
+            self._rotate_logs()
             self._sleep(wakeups)
+
+    def _rotate_logs(self) -> None:
+        """Processes live for months. The supervisor's own log too."""
+        if time.monotonic() < self.rotated + _LOGS_SECONDS:
+            return
+        for log in self.home.logs.glob("*.log"):
+            rotate(log)
+        self.rotated = time.monotonic()
 
     def _step(self, watched: _Watched, plan: Plan) -> bool:
         """Move one part on, if it can. Returns whether it became ready."""
@@ -199,7 +210,7 @@ class Supervisor:
     def _sleep(self, wakeups: socket.socket) -> None:
         starting = any(watched.state is _State.STARTING for watched in self.watched)
         fallen = any(watched.state is _State.FALLEN for watched in self.watched)
-        timeout = _BEAT_SECONDS if starting else 0.5 if fallen else None
+        timeout = _BEAT_SECONDS if starting else 0.5 if fallen else _LOGS_SECONDS
         select.select([wakeups], [], [], timeout)
         _drain(wakeups)
 
