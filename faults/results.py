@@ -49,22 +49,26 @@ def missing(site: Site, video: str, request: str, *, moments: int | None) -> lis
 
 
 def history(site: Site, video: str) -> list[str]:
-    """Whether there is one row of history for each of the video's runs in Dagster."""
+    """Whether there is one row of history for each of the video's runs in Dagster, and for each request that ended
+    before a run was made for it."""
     end = time.monotonic() + _HISTORY_SECONDS
     while True:
-        runs = site.rows(
-            "dagster_database",
-            "SELECT run_id FROM run_tags WHERE key = 'dagster/partition' AND value = %s",
-            video,
+        of_video = "SELECT run_id FROM run_tags WHERE key = 'dagster/partition' AND value = %s"
+        of_request = (
+            "SELECT tag.value FROM run_tags tag JOIN run_tags part USING (run_id)"
+            " WHERE tag.key = 'videomoments/request_id' AND part.key = 'dagster/partition' AND part.value = %s"
         )
-        rows = site.rows(
-            "database", "SELECT status FROM pipeline_history WHERE split_part(identifier, ':', 2) = %s", video
-        )
-        ended = not any(status == "running" for (status,) in rows)
-        if ended and len(rows) == len(runs):
+        runs = len(site.rows("dagster_database", of_video, video))
+        launched = set(site.rows("dagster_database", of_request, video))
+        requests = site.rows("database", "SELECT request_id FROM pipeline_requests WHERE video_identifier = %s", video)
+        mine = "SELECT status FROM pipeline_history WHERE split_part(identifier, ':', 2) = %s"
+        rows = [status for (status,) in site.rows("database", mine, video)]
+        if "running" not in rows and len(rows) == runs + len(set(requests) - launched):
             return []
         if time.monotonic() > end:
-            return [f"{video} has {len(runs)} runs and history {sorted(status for (status,) in rows)}"]
+            return [
+                f"{video} has {runs} runs of {len(launched)} of {len(requests)} requests, and history {sorted(rows)}"
+            ]
         time.sleep(0.25)
 
 
