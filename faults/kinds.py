@@ -62,7 +62,7 @@ class Scene:
         elif stage is None:
             time.sleep(self.chance.uniform(0, 4))
         else:
-            until(lambda: self._are_in(stage), f"a video is in {stage}")
+            until(lambda: self._are_in(stage), f"a video is in {stage}", beat_seconds=0.01)  # some last 0.1 s
         time.sleep(self.chance.uniform(0, _JITTER_SECONDS))
         self.stages = {video: self.site.stages(video) for video in self.videos}
 

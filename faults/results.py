@@ -26,7 +26,7 @@ def missing(site: Site, video: str, request: str, *, moments: int | None) -> lis
     wrong += _count(site, "database", pictures, video, 1 + clips)
     stored = site.objects(video)
     present = set(stored.values())
-    needed = {names.audio(video), names.keyframes(video), names.video_thumbnail(video)}
+    needed = {names.audio(video), names.video_thumbnail(video)} | ({names.keyframes(video)} if clips else set())
     wrong += [f"{video} is completed without its object {name}" for name in sorted(needed - present)]
     sizes = site.rows(
         "database",

@@ -20,6 +20,7 @@ import psycopg2
 import pytest
 import requests
 
+from faults.holding import Hold
 from faults.inspection import inspect
 from faults.kinds import COMPLETED, Scene, flush_redis, kill, kill_executing
 from faults.servers import Servers
@@ -203,15 +204,13 @@ def test_several_faults_at_once_lose_no_video_and_do_nothing_twice(platform: Pla
     """A few of `make faults`, in the life of two videos: on the way in, at work, and all that Redis knew."""
     site = Site(StartedPlatform(platform.home, usual_ports=True), Servers(platform.web, platform.video))
     scene = Scene(site, ["faulty-0", "faulty-1"], random.Random(5))
-    scene.submit()
-    for aim, act in (
-        (Stage.VIDEO_DOWNLOAD, kill("API")),
-        (Stage.VIDEO_DOWNLOAD, kill("Code server")),
-        (Stage.TRANSCRIPTION, kill_executing),
-        (None, flush_redis),
-    ):
-        scene.wait_for(aim)
-        act(scene)
+    with Hold(site, Stage.VIDEO_DOWNLOAD).held() as hold:  # so all of it meets them half-way
+        scene.submit()
+        kill("API")(scene)
+        kill("Code server")(scene)
+        scene.wait_for(Stage.VIDEO_DOWNLOAD, hold)
+        kill_executing(scene)
+        flush_redis(scene)
 
     size = platform.video.stat().st_size
 

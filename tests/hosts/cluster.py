@@ -26,8 +26,8 @@ from videomoments_dagster.stack.files import read_json
 from videomoments_dagster.stack.postgres import connect
 
 _SETTINGS = {str(field.alias) for field in Settings.model_fields.values()}
-_TAKEN = re.compile(r"^(\S+ \S+) .*\[([0-9a-f-]{36})\] received$", re.MULTILINE)
-_DROPPED = re.compile(r"Run ([0-9a-f-]{36}) is .*: this message is dropped")
+_TAKEN = re.compile(r"\[([0-9a-f-]{36})\] received$")
+_DROPPED = re.compile(r"^Run ([0-9a-f-]{36}) is .*: this message is dropped")
 
 
 class Gate:
@@ -99,9 +99,10 @@ class Cluster:
         """The host whose worker began each run, by their logs; the last one of those that had the same run."""
         taken = []
         for host in self.workers:
-            log = self.log(host)
-            dropped = set(_DROPPED.findall(log))
-            taken += [(at, run, host.name) for at, run in _TAKEN.findall(log) if run not in dropped]
+            lines = [json.loads(line) for line in self.log(host).splitlines() if line.startswith("{")]
+            dropped = {found[1] for line in lines if (found := _DROPPED.search(line["message"]))}
+            begun = [(line["time"], found[1]) for line in lines if (found := _TAKEN.search(line["message"]))]
+            taken += [(at, run, host.name) for at, run in begun if run not in dropped]
         return {run: name for _, run, name in sorted(taken)}
 
     def rows(self, database: str, statement: str) -> list[tuple[Any, ...]]:
@@ -151,9 +152,9 @@ def started(network: Network, directory: Path) -> Iterator[Cluster]:
                 host.kill()
 
 
-def until(condition: Callable[[], Any], what: str, *, seconds: float = 120) -> None:
+def until(condition: Callable[[], Any], what: str, *, seconds: float = 120, beat_seconds: float = 0.1) -> None:
     """Wait for what happens in other processes and sends no event."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"It did not happen within {seconds:.0f} s that {what}."
-        time.sleep(0.1)
+        time.sleep(beat_seconds)

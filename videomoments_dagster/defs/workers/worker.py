@@ -48,7 +48,6 @@ def main() -> None:
     parser.add_argument("--reload", action="store_true")
     options = parser.parse_args()
     logs.configure("worker")
-    get_logger().propagate = True  # billiard's: without a handler its words come out as they are
     logs.redact_errors()
     signals.setup_logging.connect(_leave_logging, weak=False)
     if options.reload:
@@ -120,7 +119,9 @@ def _run_nothing() -> None:
 
 
 def _leave_logging(**_: Any) -> None:
-    """Celery sets up its own unless somebody listens to this signal."""
+    """Celery sets up its own unless somebody listens to this signal. It is sent when Celery has forgotten billiard's
+    logger: the next who asks for that one keeps it to itself, and without a handler its words come out as they are."""
+    get_logger().propagate = True
 
 
 def _leave_terminal(**_: Any) -> None:
