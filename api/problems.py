@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problems: one shape for everything that is not a success, and its place in the OpenAPI."""
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -9,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from videomoments_dagster.errors import Conflict, VideoMomentsError
+from videomoments_dagster.errors import Conflict, RateLimited, Unauthorized, VideoMomentsError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -71,6 +72,10 @@ def problem_of(error: VideoMomentsError) -> JSONResponse:
     if isinstance(error, PipelineActive):
         more["request_id"] = error.request_id
     headers = {"Retry-After": "5"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    if isinstance(error, RateLimited):
+        headers = {"Retry-After": str(math.ceil(error.retry_after_seconds))}
+    elif isinstance(error, Unauthorized):
+        headers = {"WWW-Authenticate": "Bearer"}
     return problem(error.status, error.code, error.title, error.message, headers=headers, **more)
 
 
@@ -104,12 +109,16 @@ def install(app: FastAPI) -> None:
 
 
 _DESCRIPTIONS = {
-    403: "The signature is missing, wrong or expired",
+    401: "An API key is needed",
+    403: "The API key's scope is too small, or the signature is missing, wrong or expired",
     404: "There is no such thing",
     409: "True of the request, false of the state it meets",
+    412: "It was changed since it was read",
     413: "Too large",
+    415: "Not a media type that is read here",
     416: "The range is outside the object",
     422: "The input is not valid",
+    429: "Too many requests",
     500: "A defect of VideoMoments",
     503: "PostgreSQL, Redis or the object store does not answer",
 }

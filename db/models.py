@@ -1,4 +1,4 @@
-"""The nine tables as SQLAlchemy models: columns, constraints and indexes, and nothing else.
+"""The tables as SQLAlchemy models: columns, constraints and indexes, and nothing else.
 
 Triggers (updated_at; clips of root moments only) are in the migration; queries are in db/queries. There are no
 relationships: a query says what it joins, so nothing is loaded behind anyone's back.
@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
+    UniqueConstraint,
     false,
     func,
     text,
@@ -251,7 +252,8 @@ Index(
 class PipelineRequest(Base):
     """What was asked for: the truth about it, while Redis only carries it fast. It exists before its video does.
 
-    `cancel_requested_at`: somebody wants it cancelled; it stays active until its run has ended.
+    `cancel_requested_at`: somebody wants it cancelled; it stays active until its run has ended. `webhook_url` is told
+    of its end, signed with `webhook_secret`.
     """
 
     __tablename__ = "pipeline_requests"
@@ -272,5 +274,48 @@ class PipelineRequest(Base):
     run_id: Mapped[str | None] = mapped_column(String(36))
     error: Mapped[str | None]
     cancel_requested_at: Mapped[datetime | None]
+    webhook_url: Mapped[str | None]
+    webhook_secret: Mapped[str | None]
     requested_at: Mapped[datetime] = _now()
     updated_at: Mapped[datetime] = _updated()
+
+
+class WebhookDelivery(Base):
+    """What a request's webhook is told, once an event, and how telling it went. `next_attempt_at` is null when that is
+    over: `delivered_at` says whether it was heard."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        CheckConstraint("event IN ('completed', 'failed', 'cancelled')", name="event"),
+        UniqueConstraint("request_id", "event"),
+        Index("ix_webhook_deliveries_due", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")),
+        Index("ix_webhook_deliveries_created_at", "created_at", "identifier"),
+    )
+
+    identifier: Mapped[str] = mapped_column(String(36), unique=True)
+    request_id: Mapped[str] = mapped_column(ForeignKey("pipeline_requests.request_id", ondelete="CASCADE"))
+    event: Mapped[str] = mapped_column(String(20))
+    payload: Mapped[dict[str, Any]]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    next_attempt_at: Mapped[datetime | None]
+    last_attempt_at: Mapped[datetime | None]
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None]
+    delivered_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = _now()
+
+
+class ApiKey(Base):
+    """Who may ask the API, and for what. The key itself is known to its owner only; here is its SHA-256."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (CheckConstraint("scope IN ('read', 'write', 'admin')", name="scope"),)
+
+    identifier: Mapped[str] = mapped_column(String(20), unique=True)
+    name: Mapped[str] = mapped_column(String(100))
+    key_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    scope: Mapped[str] = mapped_column(String(10))
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = _now()

@@ -6,6 +6,11 @@ VideoMomentsError
 │   ├── InvalidConfig       422
 │   └── InvalidTranscript   422
 ├── NotFound                404
+├── Unauthorized            401  no API key, or one that is not, or no longer, good
+├── Forbidden               403  the API key's scope is too small
+├── PreconditionFailed      412  it was changed since it was read
+├── TooLarge                413  the body is larger than allowed
+├── RateLimited             429  too many requests                     (retryable)
 ├── Conflict                409  true of the request, false of the state it meets
 │   └── VideoBusy           409  somebody else decides about the same video  (retryable)
 ├── SourceError                  the video can't be fetched
@@ -107,6 +112,34 @@ class InvalidTranscript(InvalidInput):
 
 class NotFound(VideoMomentsError):
     code, title, status = "not_found", "Not found", 404
+
+
+class Unauthorized(VideoMomentsError):
+    code, title, status = "unauthorized", "An API key is needed", 401
+    hint = "Send `Authorization: Bearer KEY`; `videomoments keys create` makes one."
+
+
+class Forbidden(VideoMomentsError):
+    code, title, status = "forbidden", "The API key may not do this", 403
+
+
+class PreconditionFailed(VideoMomentsError):
+    code, title, status = "precondition_failed", "It was changed since it was read", 412
+    hint = "Read it again, and send the ETag of what you read."
+
+
+class TooLarge(VideoMomentsError):
+    code, title, status = "too_large", "The body is larger than allowed", 413
+
+
+class RateLimited(VideoMomentsError):
+    """`retry_after_seconds`: when the next request is let through."""
+
+    code, title, status, retryable = "rate_limited", "Too many requests", 429, True
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 1.0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint or f"Ask again in {retry_after_seconds:.0f} s.")
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Conflict(VideoMomentsError):
