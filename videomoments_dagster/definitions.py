@@ -36,7 +36,7 @@ def build_definitions(**overrides: Any) -> dg.Definitions:
             *schedules.ASSETS,
         ],
         asset_checks=checks.ALL,
-        jobs=[jobs.full, jobs.moments_only, jobs.clips_only, jobs.refinement_only, jobs.checks, *schedules.JOBS],
+        jobs=[*jobs.OF.values(), jobs.checks, *schedules.JOBS],
         schedules=schedules.SCHEDULES,
         sensors=[
             ingest.ingest,

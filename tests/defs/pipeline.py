@@ -49,7 +49,7 @@ def execute(
     """One run of the pipeline `kind` for `video`. Never raises for a failed run: look at `.success`."""
     instance.add_dynamic_partitions(VIDEOS, [video])
     tags = {REQUEST_TAG: request_id, PIPELINE_TAG: kind.value} if request_id else {}
-    job = build_definitions(platform=platform).resolve_job_def(jobs.JOB_OF[kind])
+    job = build_definitions(platform=platform).resolve_job_def(jobs.OF[kind].name)
     return job.execute_in_process(
         instance=instance,
         partition_key=video,

@@ -16,6 +16,12 @@ full = dg.define_asset_job(
     description="Everything, from the download to scored moments, clips and thumbnails.",
     tags={"dagster/max_runtime": str(12 * 3600)},
 )
+transcript_only = dg.define_asset_job(
+    "transcript_pipeline",
+    selection=dg.AssetSelection.assets("audio", "transcript"),
+    description="Hear a stored video anew. Its moments stay as they are.",
+    tags={"dagster/max_runtime": str(6 * 3600)},
+)
 moments_only = dg.define_asset_job(
     "moments_pipeline",
     selection=dg.AssetSelection.assets("moments", "clips", "refined_moments", "scores", "thumbnails"),
@@ -57,9 +63,10 @@ def alone(config: PipelineConfig) -> dict[str, Any]:
     return {"ops": {"refined_moments": overrides, "scores": overrides}}
 
 
-JOB_OF = {
-    PipelineType.FULL: full.name,
-    PipelineType.MOMENTS_ONLY: moments_only.name,
-    PipelineType.CLIPS_ONLY: clips_only.name,
-    PipelineType.REFINEMENT_ONLY: refinement_only.name,
+OF = {
+    PipelineType.FULL: full,
+    PipelineType.TRANSCRIPT_ONLY: transcript_only,
+    PipelineType.MOMENTS_ONLY: moments_only,
+    PipelineType.CLIPS_ONLY: clips_only,
+    PipelineType.REFINEMENT_ONLY: refinement_only,
 }

@@ -101,6 +101,8 @@ def pipeline_type(run: dg.DagsterRun) -> PipelineType:
     if tagged := run.tags.get(PIPELINE_TAG):
         return PipelineType(tagged)
     selected = {key.to_user_string() for key in run.asset_selection or ()}
+    if selected and selected <= {"audio", "transcript"}:
+        return PipelineType.TRANSCRIPT_ONLY
     if not selected or selected & {"video", "audio", "transcript"}:
         return PipelineType.FULL
     if "moments" in selected:

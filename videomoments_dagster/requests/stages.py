@@ -18,6 +18,7 @@ class Stage(StrEnum):
 
 class PipelineType(StrEnum):
     FULL = "full"
+    TRANSCRIPT_ONLY = "transcript_only"
     MOMENTS_ONLY = "moments_only"
     CLIPS_ONLY = "clips_only"
     REFINEMENT_ONLY = "refinement_only"
@@ -36,6 +37,7 @@ STAGES_OF_ASSET: dict[str, tuple[Stage, ...]] = {
 
 STAGES_OF: dict[PipelineType, tuple[Stage, ...]] = {
     PipelineType.FULL: tuple(Stage),
+    PipelineType.TRANSCRIPT_ONLY: (Stage.AUDIO_EXTRACTION, Stage.AUDIO_UPLOAD, Stage.TRANSCRIPTION),
     PipelineType.MOMENTS_ONLY: (
         Stage.MOMENT_GENERATION,
         Stage.CLIP_EXTRACTION,

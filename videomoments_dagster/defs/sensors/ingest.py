@@ -44,7 +44,7 @@ class _Tick:
 
 
 @dg.sensor(
-    jobs=[jobs.full, jobs.moments_only, jobs.clips_only, jobs.refinement_only],
+    jobs=list(jobs.OF.values()),
     minimum_interval_seconds=1,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -124,7 +124,7 @@ def _take(
         _log.info("A run is launched.", extra={"pipeline_type": message.pipeline_type.value})
     tick.runs[message.request_id] = dg.RunRequest(
         run_key=message.request_id,
-        job_name=jobs.JOB_OF[message.pipeline_type],
+        job_name=jobs.OF[message.pipeline_type].name,
         partition_key=message.video_id,
         asset_selection=selection,
         run_config=jobs.alone(config),
