@@ -16,6 +16,7 @@ from api.services import Services
 from db.models import PipelineRequest
 from db.queries import moments, requests, runs, transcripts, videos
 from videomoments_dagster import logs
+from videomoments_dagster.address_guard import validate_url
 from videomoments_dagster.errors import Conflict, InvalidConfig, NotFound, ServiceUnavailable, StageInputMissing
 from videomoments_dagster.identifiers import (
     canonical_url,
@@ -24,7 +25,6 @@ from videomoments_dagster.identifiers import (
     slug,
     validate_identifier,
 )
-from videomoments_dagster.media.guard import validate_url
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import STAGES_OF, PipelineType
 from videomoments_dagster.requests.stream import StartMessage

@@ -15,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
+from videomoments_dagster.address_guard import GuardedSession, validate_url
 from videomoments_dagster.errors import (
     NO_SPACE,
     AddressRefused,
@@ -27,7 +28,6 @@ from videomoments_dagster.errors import (
     SourceUnavailable,
     VideoMomentsError,
 )
-from videomoments_dagster.media.guard import GuardedSession, validate_url
 from videomoments_dagster.media.partial import Partial, media_type
 from videomoments_dagster.processes import Progress
 from videomoments_dagster.redaction import redacted

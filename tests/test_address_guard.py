@@ -13,9 +13,9 @@ import requests
 
 from tests.tls import self_signed
 from tests.web import serving
+from videomoments_dagster.address_guard import GuardedSession, is_public, validate_url
 from videomoments_dagster.errors import AddressRefused, SourceError
 from videomoments_dagster.media.fetch import fetch
-from videomoments_dagster.media.guard import GuardedSession, is_public, validate_url
 from videomoments_dagster.settings import get_settings
 
 Resolver = Callable[..., list[tuple[object, ...]]]
