@@ -14,6 +14,11 @@ def get(session: Session, video_id: int) -> Transcript | None:
     return session.scalar(select(Transcript).where(Transcript.video_id == video_id))
 
 
+def exists(session: Session, video_id: int) -> bool:
+    """Without reading it: a transcript may have megabytes."""
+    return session.scalar(select(Transcript.id).where(Transcript.video_id == video_id)) is not None
+
+
 def replace(
     session: Session,
     video_id: int,

@@ -1,0 +1,40 @@
+"""Parts of a known video's pipeline done anew, with what was asked for before where nothing else is said."""
+
+from api import submission
+from api.services import Services
+from api.submission import Submission
+from db.queries import requests, transcripts, videos
+from videomoments_dagster.address_guard import validate_url
+from videomoments_dagster.identifiers import canonical_url
+from videomoments_dagster.requests.config import PipelineConfig
+from videomoments_dagster.requests.stages import PipelineType
+
+
+def again(
+    services: Services, video: str, kind: PipelineType, config: PipelineConfig, idempotency_key: str | None
+) -> Submission:
+    """Run `kind` of the video's pipeline, with what the newest request about all of it asked for where `config` is
+    silent. Raises as `submission.start` does."""
+    with services.database.read() as session:
+        newest = requests.newest_for_all_moments(session, video)
+    known = {**newest.config, "resume": None} if newest else {}
+    wanted = PipelineConfig.parse({**known, **config.model_dump(exclude_unset=True)})
+    return submission.start(services, video, kind, wanted, idempotency_key)
+
+
+def generate(services: Services, url: str, config: PipelineConfig, idempotency_key: str | None) -> Submission:
+    """Moments of the video at `url`, as `config` says: of its transcript when it has one, else by the whole pipeline.
+    Raises as `submission.submit_url` and `submission.start` do."""
+    source_url = canonical_url(validate_url(url, allow_private=services.settings.allow_private_urls))
+    with services.database.read() as session:
+        row = requests.by_idempotency_key(session, idempotency_key) if idempotency_key else None
+        known = videos.by_source_url(session, source_url)
+        heard = known is not None and transcripts.exists(session, known.id)
+    if row is not None and row.source_url == source_url:  # the video had no transcript when this was first asked
+        heard = False
+    if known is not None and heard:
+        return submission.start(services, known.identifier, PipelineType.MOMENTS_ONLY, config, idempotency_key)
+    submitted = submission.submit_url(services, url, identifier=None, config=config, idempotency_key=idempotency_key)
+    if not submitted.already_processed:
+        return submitted
+    return submission.start(services, submitted.video_id, PipelineType.FULL, config, idempotency_key)
