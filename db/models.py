@@ -10,11 +10,13 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     DateTime,
     Double,
     FetchedValue,
     ForeignKey,
     Index,
+    Integer,
     MetaData,
     String,
     Text,
@@ -23,7 +25,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -67,6 +69,13 @@ class Video(Base):
     __table_args__ = (
         # a hash index: URLs are looked up by equality only, and a B-tree refuses entries over 2704 bytes
         Index(None, "source_url", postgresql_using="hash"),
+        Index(
+            "ix_videos_title_identifier_trigrams",
+            "title",
+            "identifier",
+            postgresql_using="gin",
+            postgresql_ops={"title": "gin_trgm_ops", "identifier": "gin_trgm_ops"},
+        ),
     )
 
     identifier: Mapped[str] = mapped_column(String(255), unique=True)
@@ -104,6 +113,28 @@ Index(
     func.to_tsvector(text("'english'"), Transcript.full_text),
     postgresql_using="gin",
 )
+
+
+class TranscriptPassage(Base):
+    """Some sentences of a transcript: what search looks in, ranks and shows (db/passages.py). `word_starts_ms`: when
+    each word of `text` starts, in milliseconds of the video's clock."""
+
+    __tablename__ = "transcript_passages"
+    __table_args__ = (
+        UniqueConstraint("transcript_id", "number"),
+        Index("ix_transcript_passages_search", "search", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, sort_order=-1)
+    transcript_id: Mapped[int] = mapped_column(ForeignKey("transcripts.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    start_time: Mapped[float]
+    end_time: Mapped[float]
+    text: Mapped[str]
+    word_starts_ms: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    search: Mapped[str | None] = mapped_column(
+        TSVECTOR, Computed("to_tsvector('english'::regconfig, text)", persisted=True)
+    )
 
 
 class Prompt(Base):
@@ -170,6 +201,14 @@ class Moment(Base):
     edited_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = _now()
     updated_at: Mapped[datetime] = _updated()
+
+
+Index(
+    "ix_moments_title_search",
+    func.to_tsvector(text("'english'"), Moment.title),
+    postgresql_using="gin",
+    postgresql_with={"fastupdate": "off"},
+)
 
 
 class Clip(Base):

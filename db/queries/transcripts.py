@@ -1,12 +1,14 @@
-"""Transcripts: one a video, replaced as a whole."""
+"""Transcripts: one a video, replaced as a whole, with the passages that search looks in."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from db.models import Transcript
+from db.models import Transcript, TranscriptPassage
+from db.passages import cut
 from db.queries.locks import lock_rows_of
 
 
@@ -49,4 +51,9 @@ def replace(
     )
     session.add(transcript)
     session.flush()
+    passages = cut(word_timestamps, segment_timestamps, full_text)
+    if passages:
+        session.execute(
+            insert(TranscriptPassage), [{"transcript_id": transcript.id, **asdict(passage)} for passage in passages]
+        )
     return transcript
