@@ -3,7 +3,7 @@ has ended, a copy is kept for a day as `pipeline:{video}:{epoch_ms}`, named by w
 
 Fields: status, request_id, run_id, pipeline_type, queued_at, started_at, completed_at, error, reason, and for each
 stage `{STAGE}_status, _started_at, _completed_at, _progress, _error`. Times are ISO 8601 UTC, progress 0..1, errors
-the JSON of `VideoMomentsError.as_dict`.
+the JSON of `VideoMomentsError.as_dict`. Every change is an event, too (events.py), in the same transaction.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any
 import redis
 
 from videomoments_dagster.redis_connection import keys_like, reaching
+from videomoments_dagster.requests import events
 from videomoments_dagster.requests.stages import Stage
 
 KEPT_SECONDS = 24 * 3600
@@ -97,6 +98,7 @@ class LiveStatus:
         with reaching(self._redis), self._redis.pipeline() as batch:
             batch.delete(_key(video))
             batch.hset(_key(video), mapping=fields)
+            events.tell(batch, video, _key(video))
             batch.execute()
 
     def run_started(self, video: str, run_id: str) -> None:
@@ -114,10 +116,15 @@ class LiveStatus:
         with reaching(self._redis), self._redis.pipeline() as batch:
             batch.hdel(_key(video), f"{stage}_error", f"{stage}_completed_at")
             batch.hset(_key(video), mapping=fields)
+            events.tell(batch, video, _key(video))
             batch.execute()
 
     def stage_progress(self, video: str, stage: Stage, progress: float) -> None:
-        self._set(video, {f"{stage}_progress": f"{min(max(progress, 0.0), 1.0):.3f}"})
+        """Those who listen are woken; what they missed of it is nobody's loss, and not kept."""
+        with reaching(self._redis), self._redis.pipeline() as batch:
+            batch.hset(_key(video), f"{stage}_progress", f"{min(max(progress, 0.0), 1.0):.3f}")
+            events.wake(batch, video)
+            batch.execute()
 
     def stage_completed(self, video: str, stage: Stage) -> None:
         fields = {f"{stage}_status": "completed", f"{stage}_completed_at": _now(), f"{stage}_progress": "1"}
@@ -145,6 +152,7 @@ class LiveStatus:
         with reaching(self._redis), self._redis.pipeline() as batch:
             batch.hset(_key(video), mapping=fields)
             batch.expire(_key(video), KEPT_SECONDS)
+            events.tell(batch, video, _key(video))
             batch.execute()
 
     def keep_run(
@@ -161,11 +169,11 @@ class LiveStatus:
             batch.execute()
 
     def forget(self, video: str) -> int:
-        """Remove the status and the details of runs; returns how many keys there were."""
+        """Remove the status, its events and the details of runs; returns how many keys there were."""
         with reaching(self._redis):
             found = self._redis.scan_iter(match=f"pipeline:{video}:*", count=1000)
             keys = [key for key in found if key.rpartition(":")[2].isdecimal()]
-            return int(self._redis.delete(_key(video), *keys))  # pyright: ignore[reportArgumentType]
+            return int(self._redis.delete(_key(video), events.key(video), *keys))  # pyright: ignore[reportArgumentType]
 
     def read(self, video: str) -> PipelineStatus | None:
         """None when nothing is known, e.g. a day after the run ended."""
@@ -175,24 +183,17 @@ class LiveStatus:
         """The details of the run that began then; None a day after its end."""
         return self._read(video, _run_key(video, started_at))
 
+    def changes(self, video: str, after: str | None) -> list[tuple[str, PipelineStatus]]:
+        """Changes after the event `after` as (id, the status it made), oldest first: all that are kept. Only the newest
+        when `after` is None, or an event that is not kept; empty when there are none."""
+        with reaching(self._redis):
+            found = events.read(self._redis, video, after)
+        return [(identifier, _status(video, fields)) for identifier, fields in found if "status" in fields]
+
     def _read(self, video: str, key: str) -> PipelineStatus | None:
         with reaching(self._redis):
             fields: Any = self._redis.hgetall(key)
-        if "status" not in fields:
-            return None
-        return PipelineStatus(
-            video_id=video,
-            request_id=fields.get("request_id"),
-            run_id=fields.get("run_id"),
-            pipeline_type=fields.get("pipeline_type", "full"),
-            status=fields["status"],
-            queued_at=fields.get("queued_at"),
-            started_at=fields.get("started_at"),
-            completed_at=fields.get("completed_at"),
-            error=_json(fields.get("error")),
-            reason=fields.get("reason"),
-            stages=tuple(_stage(stage, fields) for stage in Stage),
-        )
+        return _status(video, fields) if "status" in fields else None
 
     def unfinished(self) -> Iterator[PipelineStatus]:
         """Every video's that says queued or running, in no order; one may come twice."""
@@ -214,8 +215,26 @@ class LiveStatus:
         return fields
 
     def _set(self, video: str, fields: dict[Any, Any]) -> None:
-        with reaching(self._redis):
-            self._redis.hset(_key(video), mapping=fields)
+        with reaching(self._redis), self._redis.pipeline() as batch:
+            batch.hset(_key(video), mapping=fields)
+            events.tell(batch, video, _key(video))
+            batch.execute()
+
+
+def _status(video: str, fields: dict[str, str]) -> PipelineStatus:
+    return PipelineStatus(
+        video_id=video,
+        request_id=fields.get("request_id"),
+        run_id=fields.get("run_id"),
+        pipeline_type=fields.get("pipeline_type", "full"),
+        status=fields["status"],
+        queued_at=fields.get("queued_at"),
+        started_at=fields.get("started_at"),
+        completed_at=fields.get("completed_at"),
+        error=_json(fields.get("error")),
+        reason=fields.get("reason"),
+        stages=tuple(_stage(stage, fields) for stage in Stage),
+    )
 
 
 def _stage(stage: Stage, fields: dict[str, str]) -> StageStatus:
