@@ -13,7 +13,7 @@ from api import openapi, problems
 from api.measuring import Metrics
 from api.observing import HttpMetrics, Observed
 from api.parameters import only_known_query
-from api.routes import admin, health, metrics, objects, pipeline, results, stages, videos
+from api.routes import admin, health, metrics, models, objects, pipeline, results, stages, videos
 from api.services import Services
 from videomoments_dagster.errors import InvalidConfig
 from videomoments_dagster.settings import Settings, get_settings
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.metrics = Metrics(http_metrics)
     problems.install(app)
     openapi.install(app)
-    for routes in (videos, results, stages, pipeline, admin, health, metrics, objects):
+    for routes in (videos, results, stages, pipeline, admin, models, health, metrics, objects):
         app.include_router(routes.router)
 
     @app.get("/", include_in_schema=False)

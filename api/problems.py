@@ -120,6 +120,7 @@ _DESCRIPTIONS = {
     422: "The input is not valid",
     429: "Too many requests",
     500: "A defect of VideoMoments",
+    502: "The model refuses, or makes no sense",
     503: "PostgreSQL, Redis or the object store does not answer",
 }
 

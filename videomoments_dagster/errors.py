@@ -30,7 +30,7 @@ VideoMomentsError
 │   ├── ObjectMissing            a row promises an object that is not there
 │   ├── ObjectMismatch           size or MD5 differs after upload       (retryable)
 │   └── StorageUnavailable  503                                         (retryable)
-├── ModelError                   a speech or chat model can't be used
+├── ModelError              502  a speech or chat model can't be used
 │   ├── ModelNotConfigured  422  its entry says neither ssh_host nor base_url
 │   ├── ModelUnavailable    503  no answer, or 429 and 5xx to the end   (retryable)
 │   ├── ModelRefused             the server answers 4xx
@@ -232,7 +232,7 @@ class StorageUnavailable(StorageError):
 
 
 class ModelError(VideoMomentsError):
-    code, title = "model_error", "A model can't be used"
+    code, title, status = "model_error", "A model can't be used", 502
 
 
 class ModelNotConfigured(ModelError):

@@ -26,12 +26,12 @@ _WHERE = (
 )  # fmt: skip
 
 
-class ModelEntry(BaseModel):
-    """Times are seconds, sizes bytes. An empty text means: not set (for `ssh_*`: what the settings say)."""
+class ModelSettings(BaseModel):
+    """What can be set of an entry. Times are seconds, sizes bytes. An empty text means: not set (for `ssh_*`: what the
+    settings say)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    key: str = Field(pattern=f"^{KEY_PATTERN}$", description="The name that requests and settings use")
     kind: Literal["speech", "chat"] = Field(description="What it does: transcribe, or answer in words")
     supports_video: bool = Field(False, description="It watches clips")
     ssh_host: str = Field("", max_length=253, description="Host of the SSH tunnel")
@@ -88,6 +88,12 @@ class ModelEntry(BaseModel):
     @classmethod
     def _unset(cls, value: object) -> object:
         return None if value == "" else value
+
+
+class ModelEntry(ModelSettings):
+    """An entry whole: its settings under its key."""
+
+    key: str = Field(pattern=f"^{KEY_PATTERN}$", description="The name that requests and settings use")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

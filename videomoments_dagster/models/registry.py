@@ -100,8 +100,9 @@ class ModelRegistry:
             fields: Any = self._redis.hgetall(_name(key))
         return self._effective(key, fields)
 
-    def change(self, key: str, fields: Mapping[str, Any]) -> ModelEntry:
-        """Set `fields` of an entry, or make a new one. Raises InvalidConfig naming the field, and changes nothing."""
+    def change(self, key: str, fields: Mapping[str, Any], *, others: Literal["keep", "reset"] = "keep") -> ModelEntry:
+        """Set `fields` of an entry, or make a new one; its `others` stay, or go back to their defaults. Raises
+        InvalidConfig naming the field, and changes nothing."""
         if key.startswith(BUILTIN_PREFIX):
             raise InvalidConfig(
                 f"{key} runs in this process and has no settings.", hint="Add an entry of another name."
@@ -111,7 +112,7 @@ class ModelRegistry:
             while True:
                 with self._redis.pipeline() as pipe:
                     pipe.watch(_name(key), KEYS)
-                    old: Any = pipe.hgetall(_name(key))
+                    old: Any = pipe.hgetall(_name(key)) if others == "keep" else {}
                     entry = ModelEntry.parse(key, {**_default_fields(key), **old, **fields})
                     self._require_fallback(entry)
                     pipe.multi()
