@@ -1,3 +1,4 @@
+import re
 import resource
 import subprocess
 import sys
@@ -40,7 +41,13 @@ def test_a_defect_is_a_problem_without_a_stack_trace(settings: Settings) -> None
 def test_the_root_leads_to_the_documentation(client: TestClient) -> None:
     response = client.get("/")
     assert response.headers["location"] == "/docs"
-    assert client.get("/docs").status_code == 200
+    page = client.get("/docs")
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href|url)(?:=|: )["\']([^"\']+)', page.text)
+    assert len(loaded) == 4
+    for address in loaded:
+        assert client.get("/" + address).status_code == 200, "all of it comes from here"
+    assert_problem(client.get("/docs/assets/__init__.py"), 404, "not_found")
 
 
 def test_health_names_what_is_connected(client: TestClient) -> None:
@@ -167,7 +174,7 @@ def test_every_operation_is_documented(client: TestClient) -> None:
 def test_every_route_is_in_the_document_or_meant_to_be_hidden(app: FastAPI, client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     hidden = {route.path for route in app.routes if isinstance(route, APIRoute) and not route.include_in_schema}
-    assert hidden <= {"/", "/objects/{name:path}"}
+    assert hidden <= {"/", "/docs", "/docs/assets/{name}", "/objects/{name:path}"}
     assert "/objects/{name}" in document["paths"]
 
 
