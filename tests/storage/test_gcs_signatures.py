@@ -4,6 +4,7 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
@@ -100,3 +101,19 @@ def test_a_key_file_that_is_missing_or_broken_is_a_storage_error(tmp_path: Path,
     )  # pyright: ignore[reportCallIssue]
     with pytest.raises(StorageError):
         open_store(settings)
+
+
+def test_the_same_url_is_given_for_half_its_life_by_any_process(
+    gcs: ObjectStore, key: rsa.RSAPrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = 1_800_000_000  # a multiple of half its 900 seconds
+    monkeypatch.setattr("time.time", lambda: begin + 1)
+    first, other, exact = gcs.signed_url("a"), gcs.signed_url("b"), gcs.signed_url("a", expires_in_seconds=900)
+    assert len({first, other, exact}) == 3
+    monkeypatch.setattr("time.time", lambda: begin + 449)
+    again: Any = gcs
+    again._signed = (0, {})  # as another process begins
+    assert gcs.signed_url("a") == first
+    assert is_signed("GET", first, key.public_key(), datetime.fromtimestamp(begin + 449 + 450, UTC))
+    monkeypatch.setattr("time.time", lambda: begin + 450)
+    assert gcs.signed_url("a") != first

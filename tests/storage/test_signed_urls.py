@@ -55,3 +55,17 @@ def test_a_put_url_allows_nothing_else(store: DirectoryStore) -> None:
 def test_another_platforms_key_does_not_sign_for_ours(store: DirectoryStore, root) -> None:
     other = DirectoryStore(root, b"another key", "http://127.0.0.1:7005")
     assert not store.verify("GET", *parts(other.signed_url("a/b")))
+
+
+def test_the_same_url_is_given_for_half_its_life_and_has_half_of_it_left(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = 1_800_000_000  # a multiple of half the store's 600 seconds
+    given = []
+    for second in (0, 150, 299.9, 300):
+        monkeypatch.setattr("time.time", lambda second=second: begin + second)
+        given.append(store.signed_url("a/b"))
+        name, expires, signature = parts(given[-1])
+        assert store.verify("GET", name, expires, signature)
+        assert 300 <= expires - (begin + second) <= 600
+    assert given[0] == given[1] == given[2] != given[3]

@@ -33,7 +33,10 @@ class ObjectStore(Protocol):
     leave the old object in place when they fail.
     """
 
-    def put_file(self, name: str, path: Path, content_type: str) -> StoredObject: ...
+    def put_file(self, name: str, path: Path, content_type: str, *, is_final: bool = False) -> StoredObject:
+        """Store what is at `path`; it stays the caller's. `is_final` promises that nobody writes to the file any more:
+        a store on the same disk then shares it instead of copying it."""
+        ...
 
     def put_bytes(self, name: str, data: bytes, content_type: str) -> StoredObject: ...
 
@@ -66,7 +69,10 @@ class ObjectStore(Protocol):
 
     def signed_url(
         self, name: str, *, expires_in_seconds: int | None = None, method: Literal["GET", "PUT"] = "GET"
-    ) -> str: ...
+    ) -> str:
+        """A URL that anyone can open. Without `expires_in_seconds` it is the same one for a while, and good for half to
+        all of VIDEOMOMENTS_SIGNED_URL_SECONDS more; else a new one, good for exactly that long."""
+        ...
 
     def ping(self) -> None:
         """Raises StorageUnavailable when the store can't be used."""

@@ -13,6 +13,7 @@ import mimetypes
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from videomoments_dagster.storage.names import check_object_name
 _CHUNK_BYTES = 1024 * 1024
 _STALE_SECONDS = 3600
 _PRIVATE = ".store"
+_NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}
 
 
 class DirectoryStore:
@@ -44,9 +46,10 @@ class DirectoryStore:
         self._temp = self._root / _PRIVATE / "temp"
         self._sidecars = self._root / _PRIVATE / "sidecars"
 
-    def put_file(self, name: str, path: Path, content_type: str) -> StoredObject:
-        """Copy the file at `path` into the store; it stays the caller's."""
+    def put_file(self, name: str, path: Path, content_type: str, *, is_final: bool = False) -> StoredObject:
         self.path(name)
+        if is_final and (stored := self._put_link(name, path, content_type)):
+            return stored
         with _failures(f"{path} can't be read"):
             source = path.open("rb")
         with source:
@@ -114,7 +117,10 @@ class DirectoryStore:
         self, name: str, *, expires_in_seconds: int | None = None, method: Literal["GET", "PUT"] = "GET"
     ) -> str:
         self.path(name)
-        expires = int(time.time()) + (self._ttl_seconds if expires_in_seconds is None else expires_in_seconds)
+        if expires_in_seconds is None:
+            expires = signatures.issued_at(self._ttl_seconds) + self._ttl_seconds
+        else:
+            expires = int(time.time()) + expires_in_seconds
         signature = signatures.sign(self._key, method, name, expires)
         return f"{self._public_url}/objects/{quote(name)}?expires={expires}&signature={signature}"
 
@@ -149,6 +155,30 @@ class DirectoryStore:
                     raise ObjectMismatch(f"{name}: {written_bytes} of {size_bytes} bytes were stored.")
                 with self._locked():
                     return self._publish(name, Path(file.name), path, digest.digest(), content_type)
+
+    def _put_link(self, name: str, path: Path, content_type: str) -> StoredObject | None:
+        """As `_put`, but the object is the file at `path` itself under another name. None where the file system, or
+        another one in between, has no such links."""
+        with _failures(f"{name} can't be stored"):
+            self._sweep()
+            self._temp.mkdir(parents=True, exist_ok=True)
+            scratch = self._temp / uuid.uuid4().hex
+            try:
+                scratch.hardlink_to(path)
+            except OSError as error:
+                if error.errno in _NO_LINKS:
+                    return None
+                raise
+            try:
+                scratch.chmod(0o644)
+                os.utime(scratch)  # as young as any other scratch file
+                with scratch.open("rb") as file:
+                    digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
+                    os.fsync(file.fileno())
+                with self._locked():
+                    return self._publish(name, scratch, self.path(name), digest, content_type)
+            finally:
+                scratch.unlink(missing_ok=True)
 
     def _publish(self, name: str, scratch: Path, path: Path, md5: bytes, content_type: str) -> StoredObject:
         """Switch the object over. The sidecar is written first, with an entry for the new file and one for the old,

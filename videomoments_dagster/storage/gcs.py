@@ -7,12 +7,14 @@ import errno
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Literal
+from urllib.parse import quote
 
 import google.auth.credentials
 import google.auth.exceptions
@@ -20,18 +22,21 @@ import google.auth.transport.requests
 import requests
 from google.api_core import exceptions as google_errors
 from google.cloud import storage
+from google.cloud.storage._signing import generate_signed_url_v4  # the public door takes no time of issue
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 from google.oauth2 import service_account
 
 from videomoments_dagster.errors import DiskFull, ObjectMismatch, ObjectMissing, StorageError, StorageUnavailable
 from videomoments_dagster.settings import Settings
+from videomoments_dagster.storage import signatures
 from videomoments_dagster.storage.base import StoredObject
 from videomoments_dagster.storage.names import check_object_name
 
 _TIMEOUT_SECONDS = (10, 60)  # to connect, and between two packets
 _CHUNK_BYTES = 16 * 1024 * 1024
 _ONE_REQUEST_BYTES = 8 * 1024 * 1024  # larger files go in resumable chunks
+_MOST_SIGNED = 20_000  # URLs kept, of some 900 bytes
 _ONCE: dict[str, Any] = {"timeout": 5, "retry": None}
 _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 _ACCESS_HINT = "Give the service account the role Storage Object Admin on the bucket, and check GCS_CREDENTIALS_PATH."
@@ -56,6 +61,7 @@ class GoogleCloudStore:
         self._bucket = client.bucket(bucket)
         self._signer = signer or client._credentials
         self._ttl_seconds = ttl_seconds
+        self._signed: tuple[int, dict[tuple[str, str], str]] = (0, {})
         self._call: dict[str, Any] = {
             "retry": DEFAULT_RETRY.with_timeout(retry_seconds),
             "timeout": _TIMEOUT_SECONDS,
@@ -82,7 +88,7 @@ class GoogleCloudStore:
     ) -> "GoogleCloudStore":
         return cls(client, settings.gcs_bucket_name or "", signer=signer, ttl_seconds=settings.signed_url_seconds)
 
-    def put_file(self, name: str, path: Path, content_type: str) -> StoredObject:
+    def put_file(self, name: str, path: Path, content_type: str, *, is_final: bool = False) -> StoredObject:
         try:
             content = path.open("rb")
         except OSError as error:
@@ -160,7 +166,26 @@ class GoogleCloudStore:
     def signed_url(
         self, name: str, *, expires_in_seconds: int | None = None, method: Literal["GET", "PUT"] = "GET"
     ) -> str:
-        """A V4 URL, signed here when there is a private key, else by Google's IAM for the machine's account."""
+        """A V4 URL, signed here when there is a private key, else by Google's IAM for the machine's account. Signing
+        takes a millisecond or a request, so a URL that is to be the same for a while is kept."""
+        if expires_in_seconds is not None:
+            return self._sign(name, method, int(time.time()), expires_in_seconds)
+        issued = signatures.issued_at(self._ttl_seconds)
+        since, signed = self._signed
+        if since != issued or len(signed) > _MOST_SIGNED:
+            self._signed = (issued, signed := {})
+        if (name, method) not in signed:
+            signed[name, method] = self._sign(name, method, issued, self._ttl_seconds)
+        return signed[name, method]
+
+    def ping(self) -> None:
+        with _failures(f"gs://{self._bucket.name}"):
+            try:
+                next(iter(self._client.list_blobs(self._bucket, max_results=1, **_ONCE)), None)
+            except google_errors.NotFound as error:
+                raise StorageUnavailable(self._no_bucket().message, hint="Check GCS_BUCKET_NAME.") from error
+
+    def _sign(self, name: str, method: str, issued: int, life_seconds: int) -> str:
         signer: Any = self._signer
         remote: dict[str, Any] = {}
         with _failures(self.cloud_url(name)):
@@ -174,20 +199,16 @@ class GoogleCloudStore:
                 if not signer.valid:
                     signer.refresh(google.auth.transport.requests.Request())
                 remote = {"service_account_email": account, "access_token": signer.token}
-            return self._blob(name).generate_signed_url(
-                version="v4",
-                expiration=timedelta(seconds=expires_in_seconds or self._ttl_seconds),
+            return generate_signed_url_v4(
+                signer,
+                resource=f"/{self._bucket.name}/{quote(check_object_name(name), safe='/~')}",
+                expiration=life_seconds,
+                api_access_endpoint=self._client.api_endpoint,
                 method=method,
-                credentials=signer,
+                universe_domain=self._client.universe_domain,
+                _request_timestamp=datetime.fromtimestamp(issued, UTC).strftime("%Y%m%dT%H%M%SZ"),
                 **remote,
             )
-
-    def ping(self) -> None:
-        with _failures(f"gs://{self._bucket.name}"):
-            try:
-                next(iter(self._client.list_blobs(self._bucket, max_results=1, **_ONCE)), None)
-            except google_errors.NotFound as error:
-                raise StorageUnavailable(self._no_bucket().message, hint="Check GCS_BUCKET_NAME.") from error
 
     def _blob(self, name: str) -> storage.Blob:
         return self._bucket.blob(check_object_name(name))
