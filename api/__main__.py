@@ -1,13 +1,31 @@
 """The API as a process: `python -m api [--host ADDRESS] [--port PORT]`."""
 
 import argparse
+import socket
+import sys
+from contextlib import suppress
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
+from api.app import create_app
+from api.events import StatusHub
 from videomoments_dagster import logs
 from videomoments_dagster.settings import get_settings
 
 _SHUTDOWN_SECONDS = 2
+
+
+class Server(uvicorn.Server):
+    """Ends the streams of events before it waits for the answers that are still being sent."""
+
+    def __init__(self, config: uvicorn.Config, events: StatusHub) -> None:
+        super().__init__(config)
+        self._events = events
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._events.close()
+        await super().shutdown(sockets)
 
 
 def main() -> None:
@@ -17,15 +35,20 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=settings.backend_port)
     options = parser.parse_args()
     logs.configure("api", settings.log_format)
-    uvicorn.run(
-        "api.app:create_app",
-        factory=True,
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=options.host,
         port=options.port,
         log_config=None,
         access_log=False,  # api/observing.py logs each request, by its route
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
+    server = Server(config, app.state.events)
+    with suppress(KeyboardInterrupt):  # as uvicorn.run does
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 if __name__ == "__main__":

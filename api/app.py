@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
-from api import openapi, problems
+from api import docs, openapi, problems
+from api.events import StatusHub
 from api.measuring import Metrics
 from api.observing import HttpMetrics, Observed
 from api.parameters import only_known_query
-from api.routes import admin, health, metrics, models, objects, pipeline, results, stages, videos
+from api.routes import admin, events, health, metrics, models, objects, pipeline, results, search, stages, uploads, videos
 from api.services import Services
 from videomoments_dagster.errors import InvalidConfig
 from videomoments_dagster.settings import Settings, get_settings
@@ -31,27 +31,28 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         TempFiles.of(settings).clean_in_background()
         yield
+        await app.state.events.stop()
         services.close()
 
     app = FastAPI(
         title="VideoMoments",
         version=version("videomoments"),
         lifespan=lifespan,
+        docs_url=None,  # api/docs.py
+        redoc_url=None,
         dependencies=[Depends(only_known_query)],
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
+    app.state.events = StatusHub(services)
     http_metrics = HttpMetrics()
     app.add_middleware(Observed, metrics=http_metrics)
     app.state.metrics = Metrics(http_metrics)
     problems.install(app)
     openapi.install(app)
-    for routes in (videos, results, stages, pipeline, admin, models, health, metrics, objects):
+    docs.install(app)
+    for routes in (videos, results, search, stages, events, pipeline, admin, models, health, metrics, objects):
         app.include_router(routes.router)
-
-    @app.get("/", include_in_schema=False)
-    async def index() -> RedirectResponse:
-        return RedirectResponse("/docs")
 
     return app
 

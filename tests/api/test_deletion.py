@@ -94,7 +94,7 @@ def test_everything_of_a_video_goes_and_nothing_of_another_and_the_receipt_says_
         "bytes": 7 * 3 + len(b"video"),
         "by_prefix": {**objects, "videos/talk/": {"objects": 2, "bytes": 3 + len(b"video")}},
         "temp_bytes": 5,
-        "redis_keys": 2,
+        "redis_keys": 3,
         "requests": 1,
         "partition": "requested",
     }

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import redis
+from redis.client import Pipeline
 
 CHANNEL = "pipeline:events"
 MOST_KEPT = 256
@@ -26,12 +27,12 @@ def key(video: str) -> str:
     return f"pipeline:{video}:events"
 
 
-def tell(batch: "redis.client.Pipeline", video: str, status_key: str) -> None:
+def tell(batch: Pipeline, video: str, status_key: str) -> None:
     """Add to `batch`: keep the status in the hash `status_key` as an event, and wake who listens."""
     batch.eval(_TELL, 2, status_key, key(video), str(MOST_KEPT), str(KEPT_SECONDS), CHANNEL, video)
 
 
-def wake(batch: "redis.client.Pipeline", video: str) -> None:
+def wake(batch: Pipeline, video: str) -> None:
     """Add to `batch`: wake who listens."""
     batch.publish(CHANNEL, video)
 
