@@ -33,11 +33,10 @@ _END = b"event: end\ndata: {}\n\n"
 class EventStream(Response):
     """Sends what `listener` hears until there is no more, the client goes, or, if `until_end`, the pipeline is over."""
 
+    media_type = "text/event-stream"
+
     def __init__(self, listener: Listener, *, until_end: bool) -> None:
-        super().__init__(
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._listener, self._until_end = listener, until_end
 
@@ -77,6 +76,7 @@ async def _until_gone(receive: Receive, sending: anyio.CancelScope) -> None:
 @router.get(
     "/{video}/events",
     summary="Follow a video's pipeline as events",
+    status_code=200,
     response_class=EventStream,
     response_model=None,
     responses={
