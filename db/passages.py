@@ -9,6 +9,7 @@ from typing import Any
 
 LEAST_WORDS = 40
 MOST_WORDS = 80
+_SENTENCE_ENDS = (".", "?", "!", "\u3002", "\uff1f", "\uff01")  # the last three: Chinese and Japanese
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def cut(words: Sequence[Mapping[str, Any]], segments: Sequence[Mapping[str, Any]
     passages: list[Passage] = []
     held: list[_Token] = []
     for token in tokens:
-        begins = token.start_ms in starts or (bool(held) and held[-1].text.endswith((".", "?", "!", "。", "？", "！")))
+        begins = token.start_ms in starts or (bool(held) and held[-1].text.endswith(_SENTENCE_ENDS))
         if len(held) >= MOST_WORDS or (len(held) >= LEAST_WORDS and begins):
             passages.append(_passage(len(passages), held))
             held = []
