@@ -47,7 +47,7 @@ def submit_url(
     services: Services, url: str, *, identifier: str | None, config: PipelineConfig, idempotency_key: str | None
 ) -> Submission:
     """Ask for the whole pipeline. Raises AddressRefused, InvalidIdentifier, Conflict, ServiceUnavailable."""
-    validate_url(url, allow_private=services.settings.allow_private_urls)
+    validate_url(url, allow_private=services.settings.allow_private_urls, ports=services.settings.fetch_ports)
     source_url = canonical_url(url)
     wanted = validate_identifier(identifier) if identifier else None
     with services.database.session() as session:
@@ -78,18 +78,21 @@ def submit_file(
     config: PipelineConfig,
     idempotency_key: str | None,
 ) -> Submission:
-    """Store the file as an upload and ask for the whole pipeline. Raises as `submit_url` does, and StorageError."""
+    """Store the file, which nobody writes to any more, as an upload and ask for the whole pipeline. Repeated with the
+    `request_id` of a request that was made, it gives that one. Raises as `submit_url` does, and StorageError."""
     wanted = validate_identifier(identifier) if identifier else None
     derived = slug(Path(filename).stem)
     candidates = [wanted] if wanted else [derived, distinct_identifier(derived, request_id)]
     with services.database.session() as session:
         if repeated := _repeated(session, idempotency_key, None, PipelineType.FULL):
             return repeated
+        if made := requests.get(session, request_id):
+            return _hand_over(services, made)
         services.lock.owner(candidates[0])  # without Redis, say so before the file is copied
         free = [each for each in candidates if requests.taken_identifier(session, each) is None]
     for video in free:
         name = names.upload(video, request_id)
-        services.store.put_file(name, path, "application/octet-stream")
+        services.store.put_file(name, path, "application/octet-stream", is_final=True)
         row = None
         try:
             with services.database.session() as session:

@@ -1,12 +1,15 @@
-"""The address guard: which URLs and addresses a video may be fetched from, enforced where the connection is made.
+"""The address guard: which URLs and addresses of a user's choosing we connect to, enforced where it is done.
 
 DNS is asked once per connection and the connection goes to the very address that was checked, so that a name can't
-point elsewhere between check and use. Nothing here downloads; see fetch.py.
+point elsewhere between check and use. docs/addresses.md lists the tricks and what each gets.
 """
 
 import ipaddress
+import re
 import socket
 import threading
+import unicodedata
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -21,19 +24,32 @@ from videomoments_dagster.errors import AddressRefused, SourceNotFound, SourceUn
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+WEB_PORTS = frozenset({80, 443})
+
 _PORTS = {"http": 80, "https": 443}
 _LONGEST_URL = 4096
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# Not the public internet, although some Python releases call them global
-_ALSO_REFUSED = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "3fff::/20")))
-_LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal", ".home.arpa")
+# Not the public internet, although `ipaddress` calls them global, in some releases or in all (IANA's registries of
+# special-purpose addresses); the last is where Azure's hosts answer their machines
+_ALSO_REFUSED = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "2001:20::/28", "3fff::/20", "5f00::/16",
+            "168.63.129.16/32",
+        ),
+    )
+)  # fmt: skip
+_ISATAP = {0x00005EFE, 0x02005EFE}  # RFC 5214, 6.1: before the IPv4 address in the lower half
+_LOCAL_NAMES = ("localhost", "local", "internal", "localdomain", "home.arpa", "lan", "home", "corp", "intranet")
+_DOTS = re.compile("[\u3002\uff0e\uff61]")  # what IDNA reads as a dot (RFC 3490, 3.1)
 
 
-def validate_url(url: str, *, allow_private: bool = False) -> str:
+def validate_url(url: str, *, allow_private: bool = False, ports: Collection[int] = WEB_PORTS) -> str:
     """Return `url` stripped, or raise AddressRefused when no server need be asked to refuse it (no DNS here).
 
-    Http(s) only, a host, no user name or password, ports 80 and 443 and no private literal address unless
-    `allow_private`.
+    Http(s) only, a host, no user name or password. Unless `allow_private`, only `ports` too, no private literal
+    address, no literal in a spelling that two readers may read as two addresses, and no name of a local network.
     """
     url = url.strip()
     parts, port = _parsed(url)
@@ -46,48 +62,100 @@ def validate_url(url: str, *, allow_private: bool = False) -> str:
         raise AddressRefused("A URL with a user name or password is refused.", hint="Use a signed URL instead.")
     if allow_private:
         return url
-    if port not in {None, *_PORTS.values()}:
-        raise AddressRefused(f"Port {port} of {host} is refused; only 80 and 443 are used.")
-    name = host.lower().rstrip(".")
-    literal = _literal(name)
-    if name == "localhost" or name.endswith(_LOCAL_NAMES) or (literal is not None and not is_public(literal)):
-        raise AddressRefused(f"{host} is not a public address.")
+    if (_PORTS[parts.scheme.lower()] if port is None else port) not in ports:
+        used = " and ".join(map(str, sorted(ports)))
+        raise AddressRefused(f"Port {port} of {host} is refused; only {used} are used.")
+    _check_host(host)
     return url
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is on the public internet, seen through IPv4-mapped, NAT64 and 6to4 forms.
+    """Whether an address is on the public internet, seen through IPv4-mapped, NAT64, 6to4 and ISATAP forms.
 
     `ipaddress.is_private` alone is not enough: 100.64.0.0/10 is neither private nor global, and NAT64 and multicast
     addresses count as global.
     """
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        low = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        inner = address.ipv4_mapped or address.sixtofour or (low if address in _NAT64 else None)
         if inner is not None:
             return is_public(inner)
-        if address.teredo is not None or address.is_site_local:
+        is_isatap = (int(address) >> 32) & 0xFFFFFFFF in _ISATAP
+        if (
+            address.scope_id
+            or address.teredo is not None
+            or address.is_site_local
+            or (is_isatap and not is_public(low))
+        ):
             return False
     if any(address in network for network in _ALSO_REFUSED):
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
-class GuardedSession(requests.Session):
-    """A requests session whose connections are guarded; no proxies, netrc, cookies or redirects of its own.
+def connect(
+    host: str, port: int, *, allow_private: bool, ports: Collection[int] = WEB_PORTS, timeout_seconds: float | None
+) -> socket.socket:
+    """Connect to an address of `host` that has been checked. All of them must pass: one private one taints it.
 
-    `abort()` ends the request in flight from another thread.
+    DNS is asked once. `timeout_seconds` is for each of the addresses. Raises AddressRefused, SourceNotFound for a name
+    that is none, or SourceUnavailable.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_NONAME:
+            raise SourceNotFound(f"There is no host {host}.", hint="Check the URL for a typing error.") from None
+        raise SourceUnavailable(f"The name {host} can't be resolved now.") from None
+    except UnicodeError:
+        raise AddressRefused(f"{host} is not a host name.") from None
+    if not allow_private:
+        if port not in ports:
+            raise AddressRefused(f"Port {port} of {host} is refused.")
+        for *_, address in found:
+            if not is_public(ipaddress.ip_address(str(address[0]))):
+                raise AddressRefused(f"{host} is at {address[0]}, which is not a public address.")
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in found:
+        connected = socket.socket(family, kind, protocol)
+        try:
+            connected.settimeout(timeout_seconds)
+            connected.connect(address)
+        except OSError as error:
+            connected.close()
+            failure = error
+            continue
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connected
+    raise SourceUnavailable(f"No connection to {host} port {port}: {failure}.")
+
+
+class GuardedSession(requests.Session):
+    """A requests session whose connections are guarded; no proxies, netrc or cookies of the machine's user.
+
+    It follows no redirect, whatever it is told: who wants to checks the next URL with `validate_url`. `abort()` ends
+    the request in flight from another thread.
     """
 
-    def __init__(self, *, allow_private: bool) -> None:
+    def __init__(self, *, allow_private: bool, ports: Collection[int] = WEB_PORTS) -> None:
         super().__init__()
         self.trust_env = False
         self._newest = _OpenSocket()
-        adapter = _GuardedAdapter(allow_private, self._newest)
+
+        def guarded(connection: HTTPConnection) -> socket.socket:
+            timeout = connection.timeout if isinstance(connection.timeout, (int, float)) else None
+            host, port = connection._dns_host, connection.port
+            opened = connect(host, port, allow_private=allow_private, ports=ports, timeout_seconds=timeout)
+            self._newest.opened(opened)
+            return opened
+
+        adapter = _GuardedAdapter(guarded)
         self.adapters.clear()
         self.mount("https://", adapter)
         self.mount("http://", adapter)
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: a redirect is an answer like any other."""
 
     def abort(self) -> None:
         self._newest.shut_down()
@@ -123,20 +191,20 @@ class _OpenSocket:
 
 
 class _GuardedAdapter(HTTPAdapter):
-    def __init__(self, allow_private: bool, newest: _OpenSocket) -> None:
-        self._allow_private, self._newest = allow_private, newest
+    def __init__(self, guarded: Callable[[HTTPConnection], socket.socket]) -> None:
+        self._guarded = guarded
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_options: Any) -> None:
-        allow_private, newest = self._allow_private, self._newest
+        guarded = self._guarded
 
         class Plain(HTTPConnection):
             def _new_conn(self) -> socket.socket:
-                return _connect(self, allow_private, newest)
+                return guarded(self)
 
         class Secure(HTTPSConnection):  # verifies the certificate for the host's name, not for the address
             def _new_conn(self) -> socket.socket:
-                return _connect(self, allow_private, newest)
+                return guarded(self)
 
         class PlainPool(HTTPConnectionPool):
             ConnectionCls = Plain  # pyright: ignore[reportAssignmentType]  # urllib3's protocol is not its class
@@ -146,38 +214,6 @@ class _GuardedAdapter(HTTPAdapter):
 
         self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **pool_options)
         self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-
-
-def _connect(connection: HTTPConnection, allow_private: bool, newest: _OpenSocket) -> socket.socket:
-    """Connect to an address of the host that has been checked. All of them must pass: one private one taints it."""
-    host, port = connection._dns_host, connection.port
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        if error.errno == socket.EAI_NONAME:
-            raise SourceNotFound(f"There is no host {host}.", hint="Check the URL for a typing error.") from None
-        raise SourceUnavailable(f"The name {host} can't be resolved now.") from None
-    except UnicodeError:
-        raise AddressRefused(f"{host} is not a host name.") from None
-    if not allow_private:
-        for *_, address in found:
-            if not is_public(ipaddress.ip_address(str(address[0]).partition("%")[0])):
-                raise AddressRefused(f"{host} is at {address[0]}, which is not a public address.")
-    timeout = connection.timeout if isinstance(connection.timeout, (int, float)) else None
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in found:
-        connected = socket.socket(family, kind, protocol)
-        try:
-            connected.settimeout(timeout)
-            connected.connect(address)
-        except OSError as error:
-            connected.close()
-            failure = error
-            continue
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        newest.opened(connected)
-        return connected
-    raise SourceUnavailable(f"No connection to {host} port {port}: {failure}.")
 
 
 def _parsed(url: str) -> tuple[SplitResult, int | None]:
@@ -190,15 +226,30 @@ def _parsed(url: str) -> tuple[SplitResult, int | None]:
         raise AddressRefused(f"{_shown(url)} is not a URL.") from None
 
 
-def _literal(host: str) -> Address | None:
+def _check_host(host: str) -> None:
+    """By its name alone, as a resolver would read it: full-width digits and dots are digits and dots."""
+    name = _DOTS.sub(".", unicodedata.normalize("NFKC", host)).lower().rstrip(".")
+    literal = _literal(name)
+    if literal is None:
+        if not name.isprintable() or "%" in name:
+            raise AddressRefused(f"{host!a} is not a host name.")
+        if "." not in name or any(name.endswith(f".{local}") for local in _LOCAL_NAMES):
+            raise AddressRefused(f"{host} is not a public name.")
+    elif not is_public(literal):
+        raise AddressRefused(f"{host} is not a public address.")
+    elif literal.version == 4 and str(literal) != host:
+        raise AddressRefused(f"{host} is an address in an unusual spelling.", hint=f"Write it as {literal}.")
+
+
+def _literal(name: str) -> Address | None:
     """The address a host stands for without DNS, also in the odd spellings (decimal, octal) the resolver accepts."""
     try:
-        return ipaddress.ip_address(host.partition("%")[0])
+        return ipaddress.ip_address(name)
     except ValueError:
         pass
     try:
-        return ipaddress.IPv4Address(socket.inet_aton(host)) if host[:1].isdigit() else None
-    except OSError:
+        return ipaddress.IPv4Address(socket.inet_aton(name)) if name[:1].isdigit() else None
+    except (OSError, UnicodeError):
         return None
 
 

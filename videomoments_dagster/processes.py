@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -39,9 +39,10 @@ def run_child(
     timeout_seconds: float,
     memory_bytes: int,
     on_progress: Progress | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Any:
-    """Run `python -m module` on `request` and return its result. How long it took, how it ended, and what its native
-    libraries said last is logged.
+    """Run `python -m module` on `request` and return its result, in `environment`, or in ours. How long it took, how it
+    ended, and what its native libraries said last is logged.
 
     Raises the VideoMomentsError that the child reports, MediaTimeout past `timeout_seconds`, MediaKilled when somebody
     else killed the child, and MediaCrashed when the child ends without an answer (another signal, or `memory_bytes` of
@@ -49,7 +50,7 @@ def run_child(
     """
     began, outcome, noise = time.monotonic(), "stopped", []
     try:
-        result = _run(module, request, timeout_seconds, memory_bytes, on_progress, noise)
+        result = _run(module, request, timeout_seconds, memory_bytes, on_progress, environment, noise)
         outcome = "done"
         return result
     except VideoMomentsError as error:
@@ -68,6 +69,7 @@ def _run(
     timeout_seconds: float,
     memory_bytes: int,
     on_progress: Progress | None,
+    environment: Mapping[str, str] | None,
     noise: list[str],
 ) -> Any:
     """`noise` is filled with the last lines of what the child printed."""
@@ -76,7 +78,10 @@ def _run(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONSAFEPATH": "1"},  # `-m` would import from the directory the user stands in
+        env={
+            **(os.environ if environment is None else environment),
+            "PYTHONSAFEPATH": "1",
+        },  # `-m` would import from the directory the user stands in
         start_new_session=True,
     )
     assert child.stdin and child.stdout and child.stderr  # noqa: S101  # pipes were asked for

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,9 +16,11 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from videomoments_dagster.api_keys import new_key
 from videomoments_dagster.errors import InvalidConfig, ServiceUnavailable
 
 _DRIVER = "postgresql+psycopg2://"
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:.]+\](:\d{1,5})?")
 QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 """What a queue of runs may be called."""
 
@@ -61,8 +64,26 @@ class Settings(BaseSettings):
         3600, gt=0, alias="VIDEOMOMENTS_SIGNED_URL_SECONDS", description="Life of a signed URL"
     )
 
+    api_key: SecretStr | None = Field(
+        None, alias="VIDEOMOMENTS_API_KEY", description="The API key that the commands send; `videomoments keys create`"
+    )
+    rate_limit: int = Field(
+        1200, ge=0, alias="VIDEOMOMENTS_RATE_LIMIT", description="Requests a minute for each API key; 0: any number"
+    )
+    cors_origins: str = Field(
+        "",
+        alias="VIDEOMOMENTS_CORS_ORIGINS",
+        description="Web pages of other addresses that may ask the API: `https://app.example.org`, separated by commas",
+    )
+
     allow_private_urls: bool = Field(
         False, alias="VIDEOMOMENTS_ALLOW_PRIVATE_URLS", description="Fetch videos from private addresses too"
+    )
+    configured_fetch_ports: str = Field(
+        "80,443", alias="VIDEOMOMENTS_FETCH_PORTS", description="Ports of public hosts that are connected to, by comma"
+    )
+    pages: bool = Field(
+        True, alias="VIDEOMOMENTS_PAGES", description="Fetch videos from pages that show them, with yt-dlp"
     )
     max_download_bytes: int = Field(
         20 * 1024**3, gt=0, alias="VIDEOMOMENTS_MAX_DOWNLOAD_BYTES", description="Largest video that is fetched"
@@ -185,10 +206,36 @@ class Settings(BaseSettings):
             raise ValueError("names of letters, digits, '-' and '_', separated by commas")
         return ",".join(names)
 
+    @field_validator("configured_fetch_ports")
+    @classmethod
+    def _ports(cls, ports: str) -> str:
+        numbers = [number.strip() for number in ports.split(",")]
+        if not all(re.fullmatch(r"[0-9]{1,5}", number) and 0 < int(number) < 65536 for number in numbers):
+            raise ValueError("port numbers, separated by commas")
+        return ",".join(numbers)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: str) -> str:
+        names = [name.strip() for name in origins.split(",") if name.strip()]
+        if not all(_ORIGIN.fullmatch(name) for name in names):
+            raise ValueError("origins such as https://app.example.org, without a path; '*' is none")
+        return ",".join(names)
+
     @field_validator("home", "ssh_known_hosts", "ssh_key_file")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().absolute() if path else None
+
+    @property
+    def fetch_ports(self) -> frozenset[int]:
+        """The ports that URLs of a user's choosing may name."""
+        return frozenset(map(int, self.configured_fetch_ports.split(",")))
+
+    @property
+    def origins(self) -> list[str]:
+        """Those of `cors_origins`."""
+        return [origin for origin in self.cors_origins.split(",") if origin]
 
     @property
     def database_url(self) -> str:
@@ -246,19 +293,35 @@ class Settings(BaseSettings):
     @property
     def signing_key(self) -> bytes:
         """The key that signs URLs of the directory store: random, one a data directory, made on first use."""
-        path = self.home / "signing.key"
+        return self._made_once("signing.key", lambda: secrets.token_hex(32)).encode()
+
+    @property
+    def operator_key(self) -> str:
+        """The API key of whoever can read the data directory: admin at the API that has the same one. Made on first
+        use, mode 0600. Raises OSError for somebody else's."""
+        return self._made_once("api.key", new_key)
+
+    def operator_key_for(self, url: str) -> str | None:
+        """The operator's key, only for the API of the platform that runs in `home`."""
+        try:
+            return self.operator_key if self._embedded("api_url") == url else None
+        except (OSError, ServiceUnavailable):
+            return None
+
+    def _made_once(self, name: str, make: Callable[[], str]) -> str:
+        path = self.home / name
         if not path.exists():
             self.home.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f".signing.key.{os.getpid()}.{secrets.token_hex(4)}")
+            fresh = path.with_name(f".{name}.{os.getpid()}.{secrets.token_hex(4)}")
             fresh.touch(mode=0o600)
-            fresh.write_text(secrets.token_hex(32))
+            fresh.write_text(make())
             try:
                 os.link(fresh, path)  # the first of several processes wins, whole
             except FileExistsError:
                 pass
             finally:
                 fresh.unlink()
-        return path.read_text().encode()
+        return path.read_text()
 
     def _embedded(self, key: str) -> str:
         try:

@@ -40,7 +40,7 @@ def _fetch(url: str, directory: Path, **settings: Any) -> FetchedFile:
 
 
 def _settings(**fields: Any) -> Settings:
-    defaults = {"allow_private_urls": True, "fetch_timeout_seconds": 5.0}
+    defaults = {"allow_private_urls": True, "fetch_timeout_seconds": 5.0, "pages": False}
     return get_settings().model_copy(update={**defaults, **fields})
 
 

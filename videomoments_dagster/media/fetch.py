@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import hashlib
 import re
 import shutil
 import threading
@@ -28,10 +29,12 @@ from videomoments_dagster.errors import (
     SourceUnavailable,
     VideoMomentsError,
 )
+from videomoments_dagster.media.pages import fetch_page
 from videomoments_dagster.media.partial import Partial, media_type
 from videomoments_dagster.processes import Progress
 from videomoments_dagster.redaction import redacted
 from videomoments_dagster.settings import Settings, get_settings
+from videomoments_dagster.temp_files import RESUME
 
 _TRIES = 3
 _MOST_REDIRECTS = 5
@@ -48,7 +51,8 @@ _DISK_FULL = NO_SPACE | {errno.EFBIG}
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """A file fetched whole. `md5_base64` is in the form object stores compare; `final_url` is after redirects."""
+    """A file fetched whole. `md5_base64` is in the form object stores compare; `final_url` is after redirects. A page
+    that shows the video gives it a `title`."""
 
     path: Path
     size_bytes: int
@@ -56,6 +60,11 @@ class FetchedFile:
     content_type: str | None
     final_url: str
     file_name: str
+    title: str | None = None
+
+
+class _PageAnsweredError(NotAVideo):
+    """No plain file: a web page or a playlist, which may lead to one."""
 
 
 def fetch(
@@ -68,17 +77,24 @@ def fetch(
 ) -> FetchedFile:
     """Fetch `url` into `directory`. Tries three times, each going on where the one before stopped, if it can; so does
     the first, where an earlier call left something. A whole file is not fetched again when the server confirms it.
+    Where a page or a playlist answers, the video that it shows is fetched, see pages.py.
 
     Raises AddressRefused, SourceNotFound, SourceUnavailable, SourceIncomplete, SourceTooLarge, NotAVideo (a page or a
-    playlist answered), or DiskFull; then `directory` has only what can be gone on with. `retry_pause_seconds` doubles
-    with each try.
+    playlist without a video), or DiskFull; then `directory` has only what can be gone on with. `retry_pause_seconds`
+    doubles with each try.
     """
     settings = settings or get_settings()
-    validate_url(url, allow_private=settings.allow_private_urls)
+    validate_url(url, allow_private=settings.allow_private_urls, ports=settings.fetch_ports)
     with _disk_full(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        with Partial.opened(directory, url) as part:
-            final_url = _download(url, part, settings, on_progress, retry_pause_seconds)
+        try:
+            with Partial.opened(directory, url) as part:
+                final_url = _download(url, part, settings, on_progress, retry_pause_seconds)
+        except _PageAnsweredError as answered:
+            if not settings.pages:
+                raise NotAVideo(answered.message) from None
+            (directory / RESUME).unlink(missing_ok=True)  # what there was is of another time, when this was a file
+            return _from_page(url, directory, settings, on_progress)
     return FetchedFile(
         path=part.path,
         size_bytes=part.size_bytes,
@@ -89,11 +105,26 @@ def fetch(
     )
 
 
+def _from_page(url: str, directory: Path, settings: Settings, on_progress: Progress | None) -> FetchedFile:
+    video = fetch_page(url, directory, settings=settings, on_progress=on_progress)
+    with video.path.open("rb") as file:
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    return FetchedFile(
+        path=video.path,
+        size_bytes=video.path.stat().st_size,
+        md5_base64=base64.b64encode(md5.digest()).decode(),
+        content_type=None,
+        final_url=url,
+        file_name=video.path.name,
+        title=video.title,
+    )
+
+
 def _download(url: str, part: Partial, settings: Settings, on_progress: Progress | None, pause_seconds: float) -> str:
     """Try until the body is whole; what has arrived is kept between tries. Returns the URL that answered."""
     for tries_left in reversed(range(_TRIES)):
         try:
-            with GuardedSession(allow_private=settings.allow_private_urls) as session, _named_failures(url):
+            with _session(settings) as session, _named_failures(url):
                 with _open(session, url, part, settings) as response:
                     if not _is_unchanged(response, part):
                         _check_answer(response, part, settings)
@@ -109,15 +140,17 @@ def _download(url: str, part: Partial, settings: Settings, on_progress: Progress
     raise AssertionError  # the last try returns or raises
 
 
+def _session(settings: Settings) -> GuardedSession:
+    return GuardedSession(allow_private=settings.allow_private_urls, ports=settings.fetch_ports)
+
+
 def _open(session: GuardedSession, url: str, part: Partial, settings: Settings) -> requests.Response:
     headers = {"Accept": "video/*,audio/*;q=0.8,*/*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "VideoMoments"}
     headers |= part.headers()
     for _ in range(_MOST_REDIRECTS + 1):
-        validate_url(url, allow_private=settings.allow_private_urls)
+        validate_url(url, allow_private=settings.allow_private_urls, ports=settings.fetch_ports)
         with _deadline(session, 2 * settings.fetch_timeout_seconds):  # headers may be dripped too
-            response = session.get(
-                url, headers=headers, stream=True, timeout=settings.fetch_timeout_seconds, allow_redirects=False
-            )
+            response = session.get(url, headers=headers, stream=True, timeout=settings.fetch_timeout_seconds)
         if response.status_code not in _REDIRECTS or not response.headers.get("Location"):
             return response
         session.cookies.clear()
@@ -145,9 +178,9 @@ def _check_answer(response: requests.Response, part: Partial, settings: Settings
         raise SourceNotFound(f"{host} answers {status} {_reason(response)}".strip() + ".")
     kind = media_type(response)
     if kind in _PAGES:
-        raise NotAVideo(f"{host} answers with a web page, not with a video.")
+        raise _PageAnsweredError(f"{host} answers with a web page, not with a video.")
     if kind in _PLAYLISTS:
-        raise NotAVideo(f"{host} answers with a playlist, not with a video.")
+        raise _PageAnsweredError(f"{host} answers with a playlist, not with a video.")
     if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
         raise SourceUnavailable(f"{host} sends the video compressed, although it was asked not to.")
     if status == 200 or not _continues(response, part):

@@ -55,9 +55,9 @@ class Source:
         )
 
     def _open(self) -> None:
-        self.container = _open_container(self._path)
-        self.video = _best_video(self.container, self._path)
-        self.audio = _best_audio(self.container)
+        self.container = open_container(self._path)
+        self.video = best_video(self.container, self._path)
+        self.audio = best_audio(self.container)
         self._untouched = True
         if self._threads:
             self.video.thread_type = "AUTO"
@@ -190,7 +190,8 @@ def container_name(path: Path) -> str | None:
     return "ts" if b"\x47\x47" in syncs else None
 
 
-def _open_container(path: Path) -> InputContainer:
+def open_container(path: Path) -> InputContainer:
+    """Raises NotAVideo, MediaDamaged or MediaCrashed."""
     if path.stat().st_size == 0:
         raise NotAVideo(f"{path.name} is empty.")
     try:
@@ -217,7 +218,8 @@ def _unopenable(path: Path, error: Exception) -> MediaDamaged | NotAVideo:
     return MediaDamaged(f"{path.name} looks like {kind}, but it can't be read: {reason}.")
 
 
-def _best_video(container: InputContainer, path: Path) -> VideoStream:
+def best_video(container: InputContainer, path: Path) -> VideoStream:
+    """Raises NotAVideo when there is none that is known."""
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     known = [s for s in moving if s.codec_context is not None and s.codec_context.name in _DECODERS]
     if not moving:
@@ -232,7 +234,7 @@ def _best_video(container: InputContainer, path: Path) -> VideoStream:
     return best
 
 
-def _best_audio(container: InputContainer) -> AudioStream | None:
+def best_audio(container: InputContainer) -> AudioStream | None:
     known = [
         s
         for s in container.streams.audio
