@@ -13,8 +13,9 @@ from sqlalchemy import delete, event
 from sqlalchemy.orm import Session
 
 from api.app import create_app
+from api.keys import Keys
 from api.services import Services
-from db.models import PipelineRequest, PipelineRun, Prompt, Video
+from db.models import ApiKey, PipelineRequest, PipelineRun, Prompt, Video
 from db.session import Database
 from tests import factories
 from videomoments_dagster.redis_connection import connect as connect_redis
@@ -45,6 +46,8 @@ def application(
     """Made once: what differs between tests is in `app.state.services`."""
     app = create_app(_settings(tmp_path_factory.mktemp("api"), api_database, redis_url))
     with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
+        app.state.keys = Keys(clock=lambda: 0.0)
+        client.get("/api")  # from now on it knows that there are no keys, and no test sees the question
         yield app, client
 
 
@@ -61,7 +64,7 @@ def app(application: tuple[FastAPI, TestClient], settings: Settings, api_databas
     yield app
     redis.close()
     with api_database.session() as session:
-        for table in (Video, PipelineRequest, PipelineRun, Prompt):
+        for table in (Video, PipelineRequest, PipelineRun, Prompt, ApiKey):
             session.execute(delete(table))
 
 

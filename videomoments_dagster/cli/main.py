@@ -38,6 +38,7 @@ COMMANDS = {
         "sweep",
         "Find what rows, files, partitions, locks and statuses disagree about, and mend it with --fix.",
     ),
+    "keys": ("keys", "Make, list and revoke the API's keys."),
     "db": ("database", "Migrate and check the database."),
     "doctor": ("doctor", "Say what this machine has and lacks, and what to do about it."),
 }
