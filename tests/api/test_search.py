@@ -12,7 +12,7 @@ from db.queries.search import _CANDIDATES
 from tests import factories
 from tests.api.conftest import QueryCounter, assert_problem
 
-FILLER = "well then we walked on along that quiet road until evening came".split()
+FILLER = ["well", "then", "we", "walked", "on", "along", "that", "quiet", "road", "until", "evening", "came"]
 
 
 def say(session: Session, identifier: str, *sentences: str, title: str | None = None) -> list[str]:
@@ -177,8 +177,13 @@ def test_a_replaced_or_deleted_transcript_is_not_found(client: TestClient, servi
 
 @pytest.mark.parametrize(
     "query",
-    [{}, {"q": ""}, {"q": "-milk"}, {"q": "x" * 201}, {"q": "a\0b"}, {"q": "tea", "limit": 0}]
-    + [
+    [
+        {},
+        {"q": ""},
+        {"q": "-milk"},
+        {"q": "x" * 201},
+        {"q": "a\0b"},
+        {"q": "tea", "limit": 0},
         {"q": "tea", "limit": 201},
         {"q": "tea", "cursor": "AAAA"},
         {"q": "tea", "cursor": "!"},
