@@ -29,6 +29,7 @@ from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import STAGES_OF, PipelineType
 from videomoments_dagster.requests.stream import StartMessage
 from videomoments_dagster.storage import names
+from videomoments_dagster.webhooks import Webhook
 
 _log = logging.getLogger("videomoments.api")
 
@@ -44,7 +45,13 @@ class Submission:
 
 
 def submit_url(
-    services: Services, url: str, *, identifier: str | None, config: PipelineConfig, idempotency_key: str | None
+    services: Services,
+    url: str,
+    *,
+    identifier: str | None,
+    config: PipelineConfig,
+    idempotency_key: str | None,
+    webhook: Webhook | None = None,
 ) -> Submission:
     """Ask for the whole pipeline. Raises AddressRefused, InvalidIdentifier, Conflict, ServiceUnavailable."""
     validate_url(url, allow_private=services.settings.allow_private_urls, ports=services.settings.fetch_ports)
@@ -64,7 +71,7 @@ def submit_url(
             video = _claim(session, wanted, identifier_from_url(source_url), source_url)
         if repeated := _repeated(session, idempotency_key, source_url, PipelineType.FULL):
             return repeated  # the same at the same time: it had the lock first
-        row = _create(session, services, video, source_url, PipelineType.FULL, config, idempotency_key)
+        row = _create(session, services, video, source_url, PipelineType.FULL, config, idempotency_key, webhook=webhook)
     return _hand_over(services, row)
 
 
@@ -77,6 +84,7 @@ def submit_file(
     identifier: str | None,
     config: PipelineConfig,
     idempotency_key: str | None,
+    webhook: Webhook | None = None,
 ) -> Submission:
     """Store the file, which nobody writes to any more, as an upload and ask for the whole pipeline. Repeated with the
     `request_id` of a request that was made, it gives that one. Raises as `submit_url` does, and StorageError."""
@@ -101,7 +109,7 @@ def submit_file(
                     return repeated
                 if requests.taken_identifier(session, video) is None:  # else somebody was faster
                     row = _create(
-                        session, services, video, None, PipelineType.FULL, config, idempotency_key, request_id
+                        session, services, video, None, PipelineType.FULL, config, idempotency_key, request_id, webhook
                     )
         finally:
             if row is None:
@@ -114,8 +122,21 @@ def submit_file(
     raise _taken(candidates[-1])
 
 
+def refuse_if_taken(services: Services, identifier: str, idempotency_key: str | None) -> None:
+    """Before a file is sent that `submit_file` would not take. Raises Conflict."""
+    with services.database.read() as session:
+        repeated = _repeated(session, idempotency_key, None, PipelineType.FULL)
+        if repeated is None and requests.taken_identifier(session, identifier) is not None:
+            raise _taken(identifier)
+
+
 def start(
-    services: Services, video: str, pipeline_type: PipelineType, config: PipelineConfig, idempotency_key: str | None
+    services: Services,
+    video: str,
+    pipeline_type: PipelineType,
+    config: PipelineConfig,
+    idempotency_key: str | None,
+    webhook: Webhook | None = None,
 ) -> Submission:
     """Run the pipeline of a known video again. Raises NotFound, PipelineActive, StageInputMissing."""
     with services.database.session() as session:
@@ -131,7 +152,7 @@ def start(
             raise StageInputMissing(f"Video {video!r} has no moments to cut.")
         if row and pipeline_type is PipelineType.REFINEMENT_ONLY and not moments.of_video(session, row.id):
             raise StageInputMissing(f"Video {video!r} has no moments to refine.")
-        request = _create(session, services, video, None, pipeline_type, config, idempotency_key)
+        request = _create(session, services, video, None, pipeline_type, config, idempotency_key, webhook=webhook)
     return _hand_over(services, request)
 
 
@@ -140,19 +161,35 @@ def refine(
 ) -> Submission:
     """Refine one moment alone, with what the newest request asked for where `config` is silent. Raises NotFound,
     PipelineActive."""
+    return _start_alone(services, video, moment, PipelineType.REFINEMENT_ONLY, config, idempotency_key)
+
+
+def cut(services: Services, video: str, moment: str, idempotency_key: str | None) -> Submission:
+    """Cut one moment's clip alone, and make its picture, with the paddings that the newest request asked for. Raises
+    NotFound, PipelineActive."""
+    nothing = PipelineConfig.parse({})
+    return _start_alone(services, video, moment, PipelineType.CLIPS_ONLY, nothing, idempotency_key)
+
+
+def _start_alone(
+    services: Services,
+    video: str,
+    moment: str,
+    pipeline_type: PipelineType,
+    config: PipelineConfig,
+    idempotency_key: str | None,
+) -> Submission:
+    """A refined moment stands for its parent."""
     with services.database.read() as session:
-        row = videos.require(session, video)
-        view = moments.view(session, moment)
-        if view is None or view.video_id != row.id:
-            raise NotFound(f"Video {video!r} has no moment {moment!r}.")
+        view = moments.require(session, videos.require(session, video), moment)
         newest = requests.newest_for_all_moments(session, video)
     known, given = {**newest.config, "resume": None} if newest else {}, config.model_dump(exclude_unset=True)
     wanted = PipelineConfig.parse({**known, **given, "moment": view.parent_identifier or view.identifier})
-    return start(services, video, PipelineType.REFINEMENT_ONLY, wanted, idempotency_key)
+    return start(services, video, pipeline_type, wanted, idempotency_key)
 
 
 def retry(services: Services, video: str, idempotency_key: str | None) -> Submission:
-    """Ask for what the last run left undone, with what it was asked for. Raises NotFound, PipelineActive, and Conflict
+    """Ask for what the last run left undone, with what it was asked for, and tell the same webhook. Raises NotFound, PipelineActive, and Conflict
     when the last run completed."""
     with services.database.read() as session:
         newest = requests.newest(session, video)
@@ -172,7 +209,8 @@ def retry(services: Services, video: str, idempotency_key: str | None) -> Submis
             hint=f"`videomoments run {video}` does all of it again.",
         )
     wanted = PipelineConfig.parse({**(newest.config if newest else {}), "resume": True})
-    return start(services, video, kind, wanted, idempotency_key)
+    webhook = Webhook(newest.webhook_url, newest.webhook_secret) if newest and newest.webhook_url else None
+    return start(services, video, kind, wanted, idempotency_key, webhook)
 
 
 def _claim(session: Session, wanted: str | None, derived: str, source_url: str) -> str:
@@ -226,9 +264,12 @@ def _create(
     config: PipelineConfig,
     idempotency_key: str | None,
     request_id: str | None = None,
+    webhook: Webhook | None = None,
 ) -> PipelineRequest:
-    if config.moment and pipeline_type is not PipelineType.REFINEMENT_ONLY:
-        raise InvalidConfig("config.moment is for the pipeline type refinement_only.", hint="Leave it out.")
+    if config.moment and pipeline_type not in {PipelineType.REFINEMENT_ONLY, PipelineType.CLIPS_ONLY}:
+        raise InvalidConfig(
+            "config.moment is for the pipeline types refinement_only and clips_only.", hint="Leave it out."
+        )
     refuse_if_active(session, services, video)
     wanted = request_id or str(uuid.uuid4())
     row = requests.create(
@@ -239,6 +280,8 @@ def _create(
         pipeline_type=pipeline_type,
         config=config.as_json(),
         idempotency_key=idempotency_key,
+        webhook_url=webhook.url if webhook else None,
+        webhook_secret=webhook.secret if webhook else None,
     )
     if row.request_id != wanted:  # by one about another video, at the same time
         raise _used_key()

@@ -12,6 +12,7 @@ from db.models import Clip, Moment, Thumbnail
 from db.queries.paging import MAX_UNPAGED
 from videomoments_dagster.errors import Conflict, NotFound
 
+_ROUNDING_SECONDS = 0.002
 _Text = ColumnElement[str] | InstrumentedAttribute[str]
 
 
@@ -34,6 +35,13 @@ class ClipView:
     resolution: str | None
     created_at: datetime
     thumbnail_cloud_url: str | None
+
+    def shows(self, start_time: float, end_time: float) -> bool:
+        """Whether the file holds these seconds of the video, or was cut for them: at the video's ends it holds a little
+        less than it was asked to, and nothing could be cut that holds more."""
+        cut_from = min(self.start_time, self.start_time + (self.padding_left or 0.0))
+        cut_until = max(self.end_time, self.end_time - (self.padding_right or 0.0))
+        return cut_from - _ROUNDING_SECONDS <= start_time and end_time <= cut_until + _ROUNDING_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import Integer, Row, String, column, func, select, update, values
 from sqlalchemy.orm import Session, aliased
 
-from db.models import Clip, GenerationConfig, Moment, Thumbnail
+from db.models import Clip, GenerationConfig, Moment, Thumbnail, Video
 from db.queries.clips import ClipView, view_columns
 from db.queries.paging import MAX_UNPAGED
 from db.queries.replacing import NewMoment, NewRefined, ReplacedMoments, replace_generated, replace_refined
+from videomoments_dagster.errors import NotFound
 
 __all__ = [
     "MomentView",
@@ -22,6 +23,7 @@ __all__ = [
     "of_video",
     "replace_generated",
     "replace_refined",
+    "require",
     "set_scores",
     "view",
 ]
@@ -81,6 +83,11 @@ class MomentView:
     updated_at: datetime
     clip: ClipView | None
 
+    @property
+    def playable(self) -> ClipView | None:
+        """The clip, unless it does not show all of the moment: a person has moved that since the clip was cut."""
+        return self.clip if self.clip and self.clip.shows(self.start_time, self.end_time) else None
+
 
 def of_video(session: Session, video_id: int, *, refined: bool | None = None) -> list[MomentView]:
     """In the order of the video, a moment before the one that refines it; one query. None: both kinds."""
@@ -98,6 +105,14 @@ def get(session: Session, identifier: str) -> Moment | None:
 def view(session: Session, identifier: str) -> MomentView | None:
     row = session.execute(_VIEWS.where(Moment.identifier == identifier)).one_or_none()
     return _view(row) if row else None
+
+
+def require(session: Session, video: Video, identifier: str) -> MomentView:
+    """`view`, but of this video; raises NotFound."""
+    found = view(session, identifier)
+    if found is None or found.video_id != video.id:
+        raise NotFound(f"Video {video.identifier!r} has no moment {identifier!r}.")
+    return found
 
 
 def set_scores(session: Session, scores: Mapping[str, int], *, scoring_model: str) -> int:

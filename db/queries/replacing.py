@@ -15,7 +15,7 @@ from db.models import Clip, Moment, Thumbnail
 from db.queries.locks import lock_rows_of
 from videomoments_dagster.errors import Conflict
 
-_BY_A_MODEL = and_(Moment.generation_model.is_not(None), Moment.edited_at.is_(None))
+BY_A_MODEL = and_(Moment.generation_model.is_not(None), Moment.edited_at.is_(None))
 _SCORING = ("score", "scoring_model", "scored_at")
 
 
@@ -72,12 +72,12 @@ def replace_generated(
     old_roots = select(Moment.id).where(
         Moment.video_id == video_id,
         ~Moment.is_refined,
-        _BY_A_MODEL,
+        BY_A_MODEL,
         Moment.identifier.not_in(wanted),
         ~exists().where(child.parent_id == Moment.id, child.edited_at.is_not(None)),
     )
-    without_root = and_(Moment.video_id == video_id, Moment.is_refined, Moment.parent_id.is_(None), _BY_A_MODEL)
-    removed = _remove(session, or_(Moment.id.in_(old_roots), Moment.parent_id.in_(old_roots), without_root))
+    without_root = and_(Moment.video_id == video_id, Moment.is_refined, Moment.parent_id.is_(None), BY_A_MODEL)
+    removed = remove_moments(session, or_(Moment.id.in_(old_roots), Moment.parent_id.in_(old_roots), without_root))
     _write(
         session,
         video_id,
@@ -128,11 +128,11 @@ def replace_refined(
         .all()
     )
     wanted = {moment.identifier: moment for moment in refined if moment.parent_identifier in parents}
-    old = and_(Moment.video_id == video_id, Moment.is_refined, _BY_A_MODEL, Moment.identifier.not_in(wanted))
+    old = and_(Moment.video_id == video_id, Moment.is_refined, BY_A_MODEL, Moment.identifier.not_in(wanted))
     if only_parent is not None:
         parent = select(Moment.id).where(Moment.video_id == video_id, Moment.identifier == only_parent)
         old = and_(old, Moment.parent_id == parent.scalar_subquery())
-    removed = _remove(session, old)
+    removed = remove_moments(session, old)
     _write(
         session,
         video_id,
@@ -153,9 +153,9 @@ def replace_refined(
     return ReplacedMoments(_kept(session, video_id, wanted, refined=True), removed)
 
 
-def _remove(session: Session, condition: ColumnElement[bool]) -> list[str]:
-    """Delete the moments with clips and thumbnails; returns the cloud_urls of both. Locked first, so that what a
-    person edits at this instant is either seen as edited or gone before the edit."""
+def remove_moments(session: Session, condition: ColumnElement[bool]) -> list[str]:
+    """Delete the moments with clips and thumbnails; returns the cloud_urls of both: delete the objects after the commit.
+    Locked first, so that what a person edits at this instant is either seen as edited or gone before the edit."""
     ids = list(session.scalars(select(Moment.id).where(condition).with_for_update(of=Moment)))
     if not ids:
         return []
@@ -176,7 +176,7 @@ def _write(session: Session, video_id: int, rows: list[dict[str, Any]]) -> None:
     }
     for name in set(_SCORING) & set(rows[0]):
         changed[name] = func.coalesce(getattr(Moment, name), statement.excluded[name])
-    mine = and_(_BY_A_MODEL, Moment.video_id == video_id, Moment.is_refined == statement.excluded.is_refined)
+    mine = and_(BY_A_MODEL, Moment.video_id == video_id, Moment.is_refined == statement.excluded.is_refined)
     session.execute(
         statement.on_conflict_do_update(index_elements=[Moment.identifier], set_=changed, where=mine),
         execution_options={"synchronize_session": False},
@@ -197,7 +197,7 @@ def _kept(session: Session, video_id: int, written: Iterable[str], *, refined: b
             .where(
                 Moment.video_id == video_id,
                 Moment.is_refined.is_(refined),
-                or_(Moment.identifier.not_in(list(written)), ~_BY_A_MODEL),
+                or_(Moment.identifier.not_in(list(written)), ~BY_A_MODEL),
             )
         )
         or 0

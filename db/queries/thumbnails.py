@@ -7,8 +7,9 @@ from sqlalchemy import or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from db.models import Clip, Moment, Thumbnail
+from db.models import Clip, Moment, Thumbnail, Video
 from db.queries.paging import MAX_UNPAGED
+from videomoments_dagster.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,14 @@ class ThumbnailView:
 
 
 def set_video_thumbnail(session: Session, video_id: int, *, cloud_url: str, file_size_kb: int | None) -> str | None:
-    """Returns the cloud_url it replaces when that is another one: delete the object after the commit."""
+    """Returns the cloud_url it replaces when that is another one: delete the object after the commit. Raises NotFound
+    when the owner is gone."""
     return _set(session, Thumbnail.video_id, video_id, cloud_url, file_size_kb)
 
 
 def set_clip_thumbnail(session: Session, clip_id: int, *, cloud_url: str, file_size_kb: int | None) -> str | None:
-    """Returns the cloud_url it replaces when that is another one: delete the object after the commit."""
+    """Returns the cloud_url it replaces when that is another one: delete the object after the commit. Raises NotFound
+    when the owner is gone."""
     return _set(session, Thumbnail.clip_id, clip_id, cloud_url, file_size_kb)
 
 
@@ -46,6 +49,10 @@ def of_video(session: Session, video_id: int) -> list[ThumbnailView]:
 def _set(
     session: Session, owner: InstrumentedAttribute[Any], owner_id: int, cloud_url: str, file_size_kb: int | None
 ) -> str | None:
+    table = Clip if owner is Thumbnail.clip_id else Video
+    kept = select(table.id).where(table.id == owner_id).with_for_update(key_share=True, read=True)
+    if session.scalar(kept) is None:
+        raise NotFound("What this picture shows was deleted meanwhile.")
     before = session.scalar(select(Thumbnail.cloud_url).where(owner == owner_id).with_for_update())
     values = {"cloud_url": cloud_url, "file_size_kb": file_size_kb}
     session.execute(

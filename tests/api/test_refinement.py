@@ -66,8 +66,8 @@ def test_a_key_used_for_one_moment_is_not_good_for_another(client: TestClient, s
     assert_problem(other, 409, "conflict")
 
 
-def test_a_moment_is_named_for_its_refinement_only(client: TestClient, talk: str) -> None:
-    for kind in ("full", "moments_only", "clips_only"):
+def test_a_moment_is_named_for_what_is_done_to_one_alone(client: TestClient, talk: str) -> None:
+    for kind in ("full", "moments_only", "transcript_only"):
         body = {"pipeline_type": kind, "config": {"moment": ROOT}}
         assert_problem(client.post(f"/api/pipeline/{talk}/start", json=body), 422, "invalid_config")
 

@@ -91,7 +91,7 @@ class Talk:
             "talk",
             request_id=request,
             kind=PipelineType.REFINEMENT_ONLY,
-            run_config=jobs.alone(PipelineConfig.parse(wanted)),
+            run_config=jobs.alone(PipelineType.REFINEMENT_ONLY, PipelineConfig.parse(wanted)),
         )
 
     def moments(self, *, refined: bool | None = None) -> list[MomentView]:

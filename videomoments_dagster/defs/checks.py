@@ -145,8 +145,8 @@ def moments_within_lengths(context: dg.AssetCheckExecutionContext, platform: Pla
 
 @dg.asset_check(asset=clips, partitions_def=videos)
 def clips_match_rows(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
-    """Every clip's file plays and lasts as long as its row says, within one frame; every moment has a clip, unless the
-    newest request leaves clips out."""
+    """Every clip's file plays and lasts as long as its row says, within one frame; every moment that a model found has
+    a clip, unless the newest request leaves clips out."""
     key, store, faults = context.partition_key, platform.store, []
     with platform.database.read() as session:
         row = require_video(session, key)
@@ -154,7 +154,7 @@ def clips_match_rows(context: dg.AssetCheckExecutionContext, platform: PlatformR
         roots = moment_queries.of_video(session, row.id, refined=False)
         config = request_config(session, key)
     if cuts_clips(platform, config):
-        faults += [f"{moment.title!r} has no clip." for moment in roots if not moment.clip]
+        faults += [f"{moment.title!r} has no clip." for moment in roots if moment.generation_model and not moment.clip]
     frame_seconds = 1 / row.frame_rate if row.frame_rate else 0.1
     with platform.temp.directory("checks", key) as directory:
         for clip in stored:
@@ -172,16 +172,17 @@ def clips_match_rows(context: dg.AssetCheckExecutionContext, platform: PlatformR
 
 @dg.asset_check(asset=refined_moments, partitions_def=videos)
 def refined_inside_clip(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
-    """Every refined moment lies inside the clip of the moment it refines; without a clip, it overlaps that moment."""
+    """Every refined moment lies inside the clip of the moment it refines; without a clip that shows that moment, it
+    overlaps it. Where a person put a refined moment, it is right."""
     with platform.database.read() as session:
         row = require_video(session, context.partition_key)
         everything = moment_queries.of_video(session, row.id)
     root_of = {moment.identifier: moment for moment in everything if not moment.is_refined}
-    refined = [moment for moment in everything if moment.is_refined and moment.parent_identifier]
+    refined = [each for each in everything if each.is_refined and each.parent_identifier and not each.edited_at]
     faults = []
     for moment in refined:
         root = root_of[moment.parent_identifier or ""]
-        clip = root.clip
+        clip = root.playable
         if clip is None:
             if moment.end_time <= root.start_time or root.end_time <= moment.start_time:
                 faults.append(f"{moment.title!r} from {moment.start_time} to {moment.end_time} s is another moment.")

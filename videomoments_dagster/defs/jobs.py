@@ -55,12 +55,13 @@ def selection(kind: PipelineType, *, cut_clips: bool) -> list[dg.AssetKey] | Non
     return [dg.AssetKey(asset) for asset, stages in STAGES_OF_ASSET.items() if asset != "clips" and wanted >= {*stages}]
 
 
-def alone(config: PipelineConfig) -> dict[str, Any]:
-    """Run config of a refinement of one moment, with all that was asked for it; empty for a run about all of them."""
+def alone(kind: PipelineType, config: PipelineConfig) -> dict[str, Any]:
+    """Run config of a pipeline for one moment, with all that was asked for it; empty for a run about all of them."""
     if config.moment is None:
         return {}
     overrides = {"config": {"overrides": config.model_dump(exclude_none=True, exclude={"title", "queue"})}}
-    return {"ops": {"refined_moments": overrides, "scores": overrides}}
+    wanted = set(STAGES_OF[kind])
+    return {"ops": {asset: overrides for asset, stages in STAGES_OF_ASSET.items() if wanted >= {*stages}}}
 
 
 OF = {

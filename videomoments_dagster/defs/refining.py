@@ -55,7 +55,7 @@ class Refining:
     def with_model(self, model: ChatModel) -> None:
         for root in self.roots[len(self.outcomes) :]:
             clip = self._clip(root)
-            shown = self._shown(root, clip) if model.watches_video and root.clip else None
+            shown = self._shown(root, clip) if model.watches_video and root.playable else None
             refined = model.refine(
                 FoundMoment(to_ms(root.start_time), to_ms(root.end_time), root.title, root.score or 0, ""),
                 clip,
@@ -101,8 +101,8 @@ class Refining:
 
     def _clip(self, root: MomentView) -> Span:
         """What its clip shows; without one, what a clip would show."""
-        if root.clip:
-            return Span(to_ms(root.clip.start_time), to_ms(root.clip.end_time))
+        if root.playable:
+            return Span(to_ms(root.playable.start_time), to_ms(root.playable.end_time))
         end_ms = to_ms(self.video.duration_seconds or root.end_time)
         return Span(
             max(0, to_ms(root.start_time - self.wanted.padding_left)),
@@ -111,7 +111,7 @@ class Refining:
 
     def _shown(self, root: MomentView, clip: Span) -> ClipSource:
         store, video = self.platform.store, self.video.identifier
-        name = store.name_of(root.clip.cloud_url if root.clip else "")
+        name = store.name_of(root.playable.cloud_url if root.playable else "")
 
         @contextmanager
         def file():
@@ -129,12 +129,12 @@ class Refining:
 
 
 def roots_of(session: Session, video: Video, moment: str | None) -> list[MomentView]:
-    """The moments to refine: all root ones, or the root `moment` alone. Raises StageInputMissing."""
+    """The moments to work on: all root ones, or the root `moment` alone. Raises StageInputMissing."""
     roots = moment_queries.of_video(session, video.id, refined=False)
     found = [each for each in roots if moment in {None, each.identifier}]
     if moment and not found:
         raise StageInputMissing(
-            f"Video {video.identifier!r} has no moment {moment!r} to refine.",
+            f"Video {video.identifier!r} has no moment {moment!r}.",
             hint="Name a moment that is no refinement itself; generating anew gives moments new identifiers.",
         )
     return found

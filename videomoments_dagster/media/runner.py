@@ -14,8 +14,11 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-def run_media(operation: str, *, on_progress: Progress | None = None, **arguments: Any) -> Any:
-    """Run one operation of `child.py` in a process of its own. Paths may be given as they are.
+def run_media(
+    operation: str, *, on_progress: Progress | None = None, timeout_seconds: float | None = None, **arguments: Any
+) -> Any:
+    """Run one operation of `child.py` in a process of its own. Paths may be given as they are; `timeout_seconds` is
+    for what cannot wait as long as the settings say.
 
     Raises the MediaError that the operation reports, MediaTimeout, MediaCrashed, or DiskFull.
     """
@@ -23,7 +26,7 @@ def run_media(operation: str, *, on_progress: Progress | None = None, **argument
     return run_child(
         _CHILD,
         {"operation": operation, "arguments": {key: _plain(value) for key, value in arguments.items()}},
-        timeout_seconds=settings.media_timeout_seconds,
+        timeout_seconds=timeout_seconds or settings.media_timeout_seconds,
         memory_bytes=settings.media_memory_bytes,
         on_progress=on_progress,
     )

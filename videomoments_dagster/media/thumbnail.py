@@ -38,8 +38,17 @@ class ThumbnailFailure:
     error: VideoMomentsError
 
 
+def at_seconds_of(duration_seconds: float | None) -> float:
+    """Where the picture of a whole video is taken: a tenth in, past what it opens with."""
+    return (duration_seconds or 0.0) / 10
+
+
 def make_thumbnails(
-    source: Path, requests: Sequence[ThumbnailRequest], width: int = 480, on_progress: Progress | None = None
+    source: Path,
+    requests: Sequence[ThumbnailRequest],
+    width: int = 480,
+    on_progress: Progress | None = None,
+    timeout_seconds: float | None = None,
 ) -> list[Thumbnail | ThumbnailFailure]:
     """Write a JPEG of at most `width` pixels across for every request, upright, in their order.
 
@@ -49,7 +58,14 @@ def make_thumbnails(
 
     def together(items: Sequence[ThumbnailRequest]) -> list[Thumbnail | ThumbnailFailure]:
         wanted = [{"at_seconds": item.at_seconds, "destination": item.destination.absolute()} for item in items]
-        answers = run_media("make_thumbnails", path=source, requests=wanted, width=width, on_progress=on_progress)
+        answers = run_media(
+            "make_thumbnails",
+            path=source,
+            requests=wanted,
+            width=width,
+            on_progress=on_progress,
+            timeout_seconds=timeout_seconds,
+        )
         return [
             ThumbnailFailure(item.key, reported(answer["error"]))
             if "error" in answer

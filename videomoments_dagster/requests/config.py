@@ -33,7 +33,7 @@ class PipelineConfig(BaseModel):
         description="Keep what the last run finished, and do only what it left undone; `videomoments retry` asks so",
     )
     moment: str | None = Field(
-        None, pattern="^[0-9a-f]{16}$", description="Refine this moment alone (pipeline type refinement_only)"
+        None, pattern="^[0-9a-f]{16}$", description="This moment alone (pipeline types refinement_only, clips_only)"
     )
     queue: str | None = Field(
         None, pattern=f"^{QUEUE_NAME.pattern}$", description="Queue whose workers execute the run; `video` if unset"

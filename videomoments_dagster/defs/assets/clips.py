@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
@@ -14,9 +15,10 @@ from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.moments import moments
 from videomoments_dagster.defs.inputs import Overrides, request_config, require_video
 from videomoments_dagster.defs.partitions import videos
+from videomoments_dagster.defs.refining import roots_of
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import stage
-from videomoments_dagster.errors import MediaError
+from videomoments_dagster.errors import MediaError, NotFound
 from videomoments_dagster.media.cut import CutFailure, CutRequest, CutResult, cut_clips
 from videomoments_dagster.media.keyframes import KeyframeIndex, keyframe_index
 from videomoments_dagster.media.plan import EXTRA_PADDING_SECONDS
@@ -38,15 +40,17 @@ _END_TOLERANCE_SECONDS = 0.25  # a clip ends with the last whole frame or audio 
     code_version="1",
 )
 def clips(context: dg.AssetExecutionContext, platform: PlatformResource, config: Overrides) -> dg.MaterializeResult:
-    """A clip for each moment. One that is stored and still fits its moment is kept: a retry cuts only the rest."""
+    """A clip for each moment, or for the one that is asked for alone. One that is stored and still fits its moment is
+    kept: a retry cuts only the rest."""
     key, store = context.partition_key, platform.store
     with platform.temp.directory("clips", key) as directory:
         with stage(context, platform, Stage.CLIP_EXTRACTION) as progress:
             with platform.database.read() as session:
                 video = require_video(session, key)
                 asked = request_config(session, key, config)
-                roots = moment_queries.of_video(session, video.id, refined=False)
-            wanted = _wanted(platform, video, asked, roots, directory)
+                roots = roots_of(session, video, asked.moment)
+                edited = [each for each in moment_queries.of_video(session, video.id, refined=True) if each.edited_at]
+            wanted = _wanted(platform, video, asked, roots, edited, directory)
             outcomes = []
             if wanted:
                 with store.local_copy(store.name_of(video.cloud_url), directory) as path:
@@ -57,7 +61,8 @@ def clips(context: dg.AssetExecutionContext, platform: PlatformResource, config:
         with stage(context, platform, Stage.CLIP_UPLOAD) as progress:
             root_of = {root.identifier: root for root in roots}
             for done, cut in enumerate(made):
-                _keep(platform, video, cut, root_of[cut.key])
+                with suppress(NotFound):  # a person deleted the moment meanwhile
+                    _keep(platform, video, cut, root_of[cut.key])
                 progress((done + 1) / len(made))
         if failed:  # what could be cut is kept
             with stage(context, platform, Stage.CLIP_EXTRACTION):
@@ -96,14 +101,17 @@ def _wanted(
     video: Video,
     asked: PipelineConfig,
     roots: Sequence[MomentView],
+    edited: Sequence[MomentView],
     directory: Path,
 ) -> list[CutRequest]:
-    """A cut for each moment that has no stored clip with the padding that is asked for."""
+    """A cut for each moment that has no stored clip with the padding that is asked for. Refined moments that a person
+    `edited` play from their parent's clip, wherever in the video they are now: so it holds them, too."""
     duration = video.duration_seconds or 0.0
     cuts: list[CutRequest] = []
     for root in roots:
-        start = max(0.0, root.start_time - asked.padding_left)
-        end = min(duration, root.end_time + asked.padding_right)
+        shown = [root, *(each for each in edited if each.parent_identifier == root.identifier)]
+        start = max(0.0, min(each.start_time for each in shown) - asked.padding_left)
+        end = min(duration, max(each.end_time for each in shown) + asked.padding_right)
         if not _still_fits(platform, root, start, end):
             cuts.append(CutRequest(root.identifier, start, end, directory / f"{root.identifier}.mp4"))
     return cuts
@@ -138,22 +146,26 @@ def _index(platform: PlatformResource, video: Video, path: Path) -> KeyframeInde
 
 
 def _keep(platform: PlatformResource, video: Video, cut: CutResult, root: MomentView) -> None:
-    """Object first, verified, then the row."""
+    """Object first, verified, then the row. Raises NotFound, and leaves no object, when the moment is gone."""
     name = names.clip(video.identifier, root.identifier)
     stored = platform.store.put_file(name, cut.destination, "video/mp4")
-    with platform.database.session() as session:
-        clip_queries.upsert(
-            session,
-            root.id,
-            video.id,
-            cloud_url=platform.store.cloud_url(name),
-            start_time=cut.start_seconds,
-            end_time=cut.end_seconds,
-            padding_left=round(root.start_time - cut.start_seconds, 3),
-            padding_right=round(cut.end_seconds - root.end_time, 3),
-            file_size_kb=stored.size_kb,
-            format="mp4",
-            video_codec=cut.video_codec,
-            audio_codec=cut.audio_codec,
-            resolution=cut.resolution,
-        )
+    try:
+        with platform.database.session() as session:
+            clip_queries.upsert(
+                session,
+                root.id,
+                video.id,
+                cloud_url=platform.store.cloud_url(name),
+                start_time=cut.start_seconds,
+                end_time=cut.end_seconds,
+                padding_left=round(root.start_time - cut.start_seconds, 3),
+                padding_right=round(cut.end_seconds - root.end_time, 3),
+                file_size_kb=stored.size_kb,
+                format="mp4",
+                video_codec=cut.video_codec,
+                audio_codec=cut.audio_codec,
+                resolution=cut.resolution,
+            )
+    except NotFound:
+        platform.store.delete(name)
+        raise

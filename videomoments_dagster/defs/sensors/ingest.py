@@ -27,6 +27,7 @@ from videomoments_dagster.errors import Cancelled, Conflict, VideoMomentsError
 from videomoments_dagster.identifiers import distinct_identifier
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stream import DeleteMessage, RequestStream, StartMessage, is_before
+from videomoments_dagster.webhooks import Webhook
 
 _log = logging.getLogger("videomoments.sensors")
 BLOCK_SECONDS = 4.0  # the tick waits for a message, not the daemon's loop (defs/daemon.py)
@@ -104,7 +105,8 @@ def _take(
         if row is None and message.is_recorded:
             return  # deleted since, with its video
         if row is None:
-            row = _record(session, message)
+            webhook = Webhook.parse(message.webhook_url, message.webhook_secret, platform.settings)
+            row = _record(session, message, webhook)
         same = row.source_url == message.url if message.is_derived else row.video_identifier == message.video_id
         if not same:
             raise Conflict(f"Request {message.request_id!r} is another video's; give every request an id of its own.")
@@ -127,7 +129,7 @@ def _take(
         job_name=jobs.OF[message.pipeline_type].name,
         partition_key=message.video_id,
         asset_selection=selection,
-        run_config=jobs.alone(config),
+        run_config=jobs.alone(message.pipeline_type, config),
         tags={REQUEST_TAG: message.request_id, PIPELINE_TAG: message.pipeline_type.value}
         | ({QUEUE_TAG: message.config["queue"]} if message.config.get("queue") else {}),
     )
@@ -153,7 +155,7 @@ def _end_buried(
             end_unlaunched(platform, session, row, error)
 
 
-def _record(session: Session, message: StartMessage) -> PipelineRequest:
+def _record(session: Session, message: StartMessage, webhook: Webhook | None) -> PipelineRequest:
     """The durable row of a request that another producer put on the stream by itself."""
     video = message.video_id
     if message.url:
@@ -174,4 +176,6 @@ def _record(session: Session, message: StartMessage) -> PipelineRequest:
         source_url=message.url,
         pipeline_type=message.pipeline_type.value,
         config=message.config,
+        webhook_url=webhook.url if webhook else None,
+        webhook_secret=webhook.secret if webhook else None,
     )
