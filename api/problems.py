@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from videomoments_dagster.errors import Conflict, RateLimited, Unauthorized, VideoMomentsError
 
 MEDIA_TYPE = "application/problem+json"
+_CHECKSUM_MISMATCH = 460  # of TUS; not in http.HTTPStatus
 
 
 class FieldError(BaseModel):
@@ -109,16 +110,20 @@ def install(app: FastAPI) -> None:
 
 
 _DESCRIPTIONS = {
+    400: "Not what the protocol allows",
     401: "An API key is needed",
     403: "The API key's scope is too small, or the signature is missing, wrong or expired",
     404: "There is no such thing",
+    408: "Nothing came for too long",
     409: "True of the request, false of the state it meets",
     412: "It was changed since it was read",
     413: "Too large",
     415: "Not a media type that is read here",
     416: "The range is outside the object",
     422: "The input is not valid",
+    423: "Somebody else sends to it",
     429: "Too many requests",
+    460: "The checksum does not fit what came",
     500: "A defect of VideoMoments",
     502: "The model refuses, or makes no sense",
     503: "PostgreSQL, Redis or the object store does not answer",
@@ -131,13 +136,14 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _description(status: int) -> dict[str, Any]:
-    phrase = HTTPStatus(status)
+    title = HTTPStatus(status).phrase if status != _CHECKSUM_MISMATCH else "Checksum Mismatch"
+    code = title.lower().replace(" ", "_").replace("-", "_")
     example = {
-        "type": f"urn:videomoments:problem:{phrase.name.lower()}",
-        "title": phrase.phrase,
+        "type": f"urn:videomoments:problem:{code}",
+        "title": title,
         "status": status,
         "detail": _DESCRIPTIONS[status] + ".",
-        "code": phrase.name.lower(),
+        "code": code,
         "hint": "",
         "retryable": status == HTTPStatus.SERVICE_UNAVAILABLE,
     }

@@ -189,8 +189,8 @@ def _start_alone(
 
 
 def retry(services: Services, video: str, idempotency_key: str | None) -> Submission:
-    """Ask for what the last run left undone, with what it was asked for, and tell the same webhook. Raises NotFound, PipelineActive, and Conflict
-    when the last run completed."""
+    """Ask for what the last run left undone, with what it was asked for; the same webhook is told. Raises NotFound,
+    PipelineActive, and Conflict when the last run completed."""
     with services.database.read() as session:
         newest = requests.newest(session, video)
         last = next(iter(runs.page(session, video, limit=1).items), None)

@@ -63,7 +63,8 @@ class TempStats:
 class TempFiles:
     """The directories under `root`. Safe for many threads and processes of a host at once.
 
-    What waits to be gone on with takes at most `kept_bytes`, and makes room, all of it, when the disk is full.
+    What waits to be gone on with takes at most `kept_bytes`, and makes room, all of it, when the disk is full. Not
+    UPLOADS: this host can't fetch them again, and who receives them bounds them.
     """
 
     def __init__(self, root: Path, kept_bytes: int) -> None:
@@ -102,6 +103,31 @@ class TempFiles:
             else:
                 lock.release()
                 self._keep_at_most(self._kept_bytes)
+
+    @contextmanager
+    def parked(self, purpose: str, name: str, *, create: bool = False) -> Iterator[Path]:
+        """The directory that lies under this name, or a new one; it stays, whatever happens here, for as long as there
+        is a RESUME file in it. Raises FileNotFoundError where there is none, or one of more than UNUSED_SECONDS, and
+        BlockingIOError while somebody works in it; DiskFull."""
+        path, lock = self._make(purpose, name) if create else self._take_parked(purpose, name)
+        try:
+            with self._making_room():
+                yield path
+        finally:
+            if _is_kept(path):
+                lock.release()
+            else:
+                self._remove(path, lock)
+
+    def find_parked(self, purpose: str, name: str) -> Path | None:
+        """Where that directory is, whoever works in it."""
+        found = (path for path in directories_in(self._root / purpose / validate_identifier(name)) if _is_kept(path))
+        return next((path for path in found if not _is_unused(path)), None)
+
+    def all_parked(self, purpose: str) -> Iterator[Path]:
+        """Those of all names."""
+        for each in directories_in(self._root / purpose):
+            yield from (path for path in directories_in(each) if _is_kept(path))
 
     def clean(self) -> Amount:
         """Remove what dead processes left. What can be gone on with stays, unless it is older than UNUSED_SECONDS or,
@@ -191,6 +217,14 @@ class TempFiles:
                     return path, lock
         return None
 
+    def _take_parked(self, purpose: str, name: str) -> tuple[Path, FileLock]:
+        for path in directories_in(self._root / purpose / validate_identifier(name)):
+            if lock := self._claim(path):
+                if _is_kept(path) and not _is_unused(path):
+                    return path, lock
+                self._remove(path, lock)
+        raise FileNotFoundError(name)
+
     def _is_used(self, path: Path) -> bool:
         try:
             with self._gate():
@@ -205,7 +239,7 @@ class TempFiles:
         with suppress(BlockingIOError):
             with self._gate():
                 lock = _lock_of(path)
-                has_time = _measure(path).age_seconds <= UNUSED_SECONDS
+                has_time = not _is_unused(path)
                 if has_time and (lock is None or _is_kept(path)):
                     if lock:
                         lock.release()
@@ -215,7 +249,8 @@ class TempFiles:
 
     def _keep_at_most(self, size_bytes: int) -> Amount:
         """Of what waits to be gone on with, remove the oldest until it takes no more than `size_bytes`."""
-        kept = [(_measure(path), path) for path in self._directories() if _is_kept(path) and not self._is_used(path)]
+        evictable = (path for path in self._directories() if path.parent.parent.name != UPLOADS and _is_kept(path))
+        kept = [(_measure(path), path) for path in evictable if not self._is_used(path)]
         kept.sort(key=lambda each: each[0].age_seconds, reverse=True)
         left = sum(measured.amount.size_bytes for measured, _ in kept)
         removed = Amount()
@@ -290,6 +325,10 @@ def _measure(path: Path) -> Measured:
 
 def _is_kept(path: Path) -> bool:
     return (path / RESUME).exists()
+
+
+def _is_unused(path: Path) -> bool:
+    return _measure(path).age_seconds > UNUSED_SECONDS
 
 
 def _lock_of(path: Path) -> FileLock | None:

@@ -1,25 +1,31 @@
 """Videos: submitting, listing, playing, deleting."""
 
-import json
 import uuid
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
+from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from api import deletion, submission
+from api import deletion, submission, uploads
 from api.parameters import Cursor, IdempotencyKey, Limit, VideoId
 from api.problems import described
+from api.receiving import to_the_end
 from api.schemas.base import SignedUrl
-from api.schemas.videos import DeletionReceipt, Submitted, SubmitVideo, VideoDetails, VideoPage, video, video_details
+from api.schemas.videos import (
+    DeletionReceipt,
+    Submitted,
+    SubmitVideo,
+    VideoDetails,
+    VideoPage,
+    submitted,
+    video,
+    video_details,
+)
 from api.services import Here
-from api.submission import Submission
-from api.uploads import Upload, receive
 from db.queries import videos
 from db.queries.paging import DEFAULT_LIMIT
-from videomoments_dagster.errors import InvalidInput, NotFound
-from videomoments_dagster.requests.config import PipelineConfig
+from videomoments_dagster.errors import NotFound
 from videomoments_dagster.temp_files import UPLOADS, TempFiles
 
 router = APIRouter(prefix="/api/videos", tags=["Videos"])
@@ -38,6 +44,8 @@ _FORM = {
                         "title": {"type": "string", "maxLength": 500},
                         "identifier": {"type": "string", "description": "1 to 100 letters, digits, '-' and '_'"},
                         "config": {"type": "string", "description": "The `config` of a submission, as JSON"},
+                        "webhook_url": {"type": "string", "description": "As of a submission"},
+                        "webhook_secret": {"type": "string", "description": "As of a submission", "writeOnly": True},
                     },
                 },
                 "example": {"file": "(the bytes of talk.mp4)", "title": "A talk"},
@@ -67,12 +75,17 @@ def submit_video(
 ) -> Submitted:
     """Fetches the video and runs the whole pipeline on it. 200 when this URL has been processed; 409 while it is."""
     config = body.config.model_copy(update={"title": body.title}) if body.title else body.config
-    submitted = submission.submit_url(
-        here, body.url, identifier=body.identifier, config=config, idempotency_key=idempotency_key
+    made = submission.submit_url(
+        here,
+        body.url,
+        identifier=body.identifier,
+        config=config,
+        idempotency_key=idempotency_key,
+        webhook=body.webhook(here.settings),
     )
-    if submitted.already_processed:
+    if made.already_processed:
         response.status_code = 200
-    return _submitted(submitted)
+    return submitted(made)
 
 
 @router.post("/upload", summary="Submit a file", status_code=202, responses=described(409), openapi_extra=_FORM)
@@ -81,8 +94,9 @@ async def upload_video(request: Request, here: Here, idempotency_key: Idempotenc
     request_id = str(uuid.uuid4())
     temp = TempFiles.of(here.settings)
     async with contextmanager_in_threadpool(temp.directory(UPLOADS, request_id)) as directory:
-        upload = await receive(request, directory, here.settings.max_download_bytes)
-        return _submitted(await run_in_threadpool(_submit_upload, here, upload, request_id, idempotency_key))
+        file, fields = await uploads.receive(request, directory, here.settings.max_download_bytes)
+        wishes = uploads.Wishes.parse(fields | {"idempotency_key": idempotency_key or ""})
+        return submitted(await to_the_end(uploads.submit, here, file, wishes, request_id))
 
 
 @router.get("/{video}", summary="Show a video", responses=described(404))
@@ -164,34 +178,3 @@ def _stored_url(identifier: str, here: Here) -> str:
     with here.database.session() as session:
         cloud_url = videos.require(session, identifier).cloud_url
     return here.sign(cloud_url)
-
-
-def _submit_upload(here: Here, upload: Upload, request_id: str, idempotency_key: str | None) -> Submission:
-    if upload.path is None:
-        raise InvalidInput("The form has no file.")
-    try:
-        config = json.loads(upload.fields.get("config") or "{}")
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise InvalidInput("The form field `config` is not a JSON object.")
-    if title := upload.fields.get("title"):
-        config["title"] = title
-    return submission.submit_file(
-        here,
-        upload.path,
-        filename=upload.filename,
-        request_id=request_id,
-        identifier=upload.fields.get("identifier"),
-        config=PipelineConfig.parse(config),
-        idempotency_key=idempotency_key,
-    )
-
-
-def _submitted(submitted: Submission) -> Submitted:
-    return Submitted(
-        video_id=submitted.video_id,
-        request_id=submitted.request_id,
-        status_url=f"/api/pipeline/{submitted.video_id}/status",
-        already_processed=submitted.already_processed,
-    )

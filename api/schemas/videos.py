@@ -7,8 +7,10 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ConfigDict, Field
 
-from api.schemas.base import Input, Output
+from api.schemas.base import Output
+from api.schemas.webhooks import WebhookInput
 from api.services import Services
+from api.submission import Submission
 from db.queries.videos import VideoOverview
 from videomoments_dagster.requests.config import PipelineConfig
 
@@ -78,7 +80,7 @@ class VideoPage(Output):
     next_cursor: str | None
 
 
-class SubmitVideo(Input):
+class SubmitVideo(WebhookInput):
     """A video to process. Without an identifier, one is made of the URL's file name."""
 
     model_config = ConfigDict(
@@ -156,6 +158,15 @@ class DeletionReceipt(Output):
     redis_keys: int
     requests: int
     partition: Literal["requested"]
+
+
+def submitted(made: Submission) -> Submitted:
+    return Submitted.model_construct(
+        video_id=made.video_id,
+        request_id=made.request_id,
+        status_url=f"/api/pipeline/{made.video_id}/status",
+        already_processed=made.already_processed,
+    )
 
 
 def video(view: VideoOverview, services: Services) -> Video:
