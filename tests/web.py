@@ -66,6 +66,8 @@ class Web:
                 else:
                     self.send_error(404)
 
+            do_POST = do_GET  # noqa: N815  # the library's name
+
             def log_message(self, format: str, *args: object) -> None:
                 """Quiet."""
 

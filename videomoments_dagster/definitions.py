@@ -17,7 +17,7 @@ from videomoments_dagster.defs.assets import (
 )
 from videomoments_dagster.defs.logs import redact_errors
 from videomoments_dagster.defs.resources import PlatformResource
-from videomoments_dagster.defs.sensors import cancel, ingest, reconcile, run_status
+from videomoments_dagster.defs.sensors import cancel, ingest, reconcile, run_status, webhooks
 
 
 def build_definitions(**overrides: Any) -> dg.Definitions:
@@ -45,6 +45,7 @@ def build_definitions(**overrides: Any) -> dg.Definitions:
             run_status.run_succeeded,
             run_status.run_failed,
             run_status.run_cancelled,
+            webhooks.webhooks,
         ],
         resources={"platform": PlatformResource(), **overrides},
         executor=dg.in_process_executor,

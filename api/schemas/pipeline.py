@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from api.schemas.base import Input, Output
+from api.schemas.webhooks import WebhookInput
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import PipelineType, Stage
 from videomoments_dagster.requests.status import PipelineStatus
@@ -29,7 +30,7 @@ FAILED_STAGE_EXAMPLE = {
 }
 
 
-class StartPipeline(Input):
+class StartPipeline(WebhookInput):
     """`video_id` is needed where the path does not say it."""
 
     model_config = ConfigDict(

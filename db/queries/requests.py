@@ -33,6 +33,8 @@ def create(
     pipeline_type: str,
     config: Mapping[str, Any],
     idempotency_key: str | None = None,
+    webhook_url: str | None = None,
+    webhook_secret: str | None = None,
 ) -> PipelineRequest:
     """Insert a queued request. When its id or its idempotency key is known already, the row that has it: compare
     `request_id` to tell."""
@@ -45,6 +47,8 @@ def create(
             pipeline_type=pipeline_type,
             config=dict(config),
             idempotency_key=idempotency_key,
+            webhook_url=webhook_url,
+            webhook_secret=webhook_secret,
             state="queued",
         )
         .on_conflict_do_nothing()

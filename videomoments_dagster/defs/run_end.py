@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 from db.models import PipelineRequest
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
+from db.queries import webhooks as webhook_queries
+from videomoments_dagster import webhooks
 from videomoments_dagster.defs import jobs
 from videomoments_dagster.defs.policies import BLOCKED_ERROR, PARTITION_TAG, REQUEST_TAG, lock_owner
 from videomoments_dagster.defs.resources import PlatformResource
@@ -47,7 +49,7 @@ def finish(
     with platform.database.session() as session:
         started = _record(instance, session, run, video, status, error)
         if request_id:
-            request_queries.mark_finished(session, request_id, error=json.dumps(error) if error else None)
+            _end_request(platform, session, request_id, status, error)
     with suppress(ServiceUnavailable):  # the lock ends by itself
         live = LiveStatus(platform.redis)
         if started and live.belongs_to(video, run_id=run.run_id, request_id=request_id):
@@ -102,12 +104,43 @@ def end_unlaunched(
         completed_at=datetime.now(UTC),
         error_message=f"{error['message']} {error['hint']}".strip(),
     )
-    request_queries.mark_finished(session, request.request_id, error=json.dumps(error))
+    _end_request(platform, session, request.request_id, status, error)
     with suppress(ServiceUnavailable):
         live = LiveStatus(platform.redis)
         if live.belongs_to(video, run_id="", request_id=request.request_id):
             live.finish(video, status, error)
         _let_go(platform, video, request.request_id)
+
+
+def _end_request(
+    platform: PlatformResource, session: Session, request_id: str, status: str, error: dict[str, Any] | None
+) -> None:
+    """The request is over and its webhook is to be told, both or neither; a request that is over already was told of.
+    `failed` is the event of `partial`, too."""
+    if not request_queries.mark_finished(session, request_id, error=json.dumps(error) if error else None):
+        return
+    event = "failed" if status == "partial" else status
+    webhook_queries.record(
+        session, request_id, event, lambda ended: _told(platform.settings.public_url, ended, event, status, error)
+    )
+
+
+def _told(
+    base: str, ended: webhook_queries.Ended, event: str, status: str, error: dict[str, Any] | None
+) -> dict[str, Any]:
+    video = ended.video_identifier
+    data = {
+        "video_id": video,
+        "request_id": ended.request_id,
+        "run_id": ended.run_id,
+        "pipeline_type": ended.pipeline_type,
+        "status": status,
+        "number_of_moments": ended.number_of_moments,
+        "error": error,
+        "status_url": f"{base}/api/pipeline/{video}/status",
+        "moments_url": f"{base}/api/videos/{video}/moments",
+    }
+    return webhooks.payload(event, datetime.now(UTC), data)
 
 
 def _let_go(platform: PlatformResource, video: str, owner: str) -> None:

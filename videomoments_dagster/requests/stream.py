@@ -1,12 +1,12 @@
 """The Redis stream `pipeline:requests`: carries requests fast to the ingest sensor. PostgreSQL holds the truth.
 
-Other producers may XADD `{request_id, url|video_id, config, requested_at}` themselves. A message that can't be
-understood goes to `pipeline:requests:dead` with the reason, so that the stream moves on.
+Other producers may XADD `{request_id, url|video_id, config, requested_at, webhook_url, webhook_secret}` themselves. A
+message that can't be understood goes to `pipeline:requests:dead` with the reason, so that the stream moves on.
 """
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -40,7 +40,8 @@ class Requested(Protocol):
 @dataclass(frozen=True, slots=True)
 class StartMessage:
     """Start the pipeline of a video. `url` is None for uploads and re-runs. `is_recorded`: it was made of a row, so
-    that without the row its video was deleted. `is_derived`: the video was not named, so that another name will do."""
+    that without the row its video was deleted. `is_derived`: the video was not named, so that another name will do. A
+    webhook is given by other producers only, and not checked here; that of a row stays there."""
 
     request_id: str
     video_id: str
@@ -49,6 +50,8 @@ class StartMessage:
     config: dict[str, Any]
     is_recorded: bool = False
     is_derived: bool = False
+    webhook_url: str | None = None
+    webhook_secret: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, row: "Requested") -> "StartMessage":
@@ -134,6 +137,7 @@ class RequestStream:
             if self._redis.xrange(DEAD, identifier, identifier, count=1):
                 return
             dead: dict[Any, Any] = {**fields, "dead_id": identifier, "dead_reason": reason}
+            dead.pop("webhook_secret", None)
             try:
                 self._redis.xadd(DEAD, dead, id=identifier, maxlen=_MOST_DEAD)
             except redis.ResponseError:  # the stream was emptied and counts from an earlier time again
@@ -199,6 +203,8 @@ def _parsed(fields: dict[str, str]) -> Message:
         config=config,
         is_recorded=fields.get("recorded") == "1",
         is_derived=not fields.get("video_id"),
+        webhook_url=fields.get("webhook_url") or None,
+        webhook_secret=fields.get("webhook_secret") or None,
     )
 
 

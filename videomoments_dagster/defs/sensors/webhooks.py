@@ -1,0 +1,72 @@
+"""The webhooks sensor: tells receivers that requests have ended (db/queries/webhooks.py has what, and how it went).
+
+A delivery is claimed, in a transaction of its own, before it is told: a daemon that dies in between tells it again a
+minute later, under the same id. At least once, never quite once.
+"""
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import dagster as dg
+
+from db.queries import webhooks as queries
+from videomoments_dagster import webhooks as hooks
+from videomoments_dagster.defs.resources import PlatformResource
+from videomoments_dagster.errors import ServiceUnavailable
+
+TICK_SECONDS = 25.0  # then no more is begun; what has begun ends within ATTEMPT_SECONDS, and a tick may take 60 s
+AT_ONCE = 8
+_BATCH = 16
+_PER_RECEIVER = 2  # of a batch: one that does not answer holds up a quarter of the threads
+_LEASE_SECONDS = 60.0
+_log = logging.getLogger("videomoments.webhooks")
+
+
+@dg.sensor(minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING, jobs=[])
+def webhooks(platform: PlatformResource) -> dg.SkipReason:
+    """Tells webhooks of requests that have ended, and again what was not heard, for about a day."""
+    told = heard = 0
+    try:
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as threads:
+            until = time.monotonic() + TICK_SECONDS
+            while time.monotonic() < until and (batch := _claimed(platform)):
+                results = list(threads.map(lambda claimed: _tell(platform, claimed), batch))
+                told, heard = told + len(results), heard + sum(results)
+    except ServiceUnavailable as error:
+        return dg.SkipReason(error.message)
+    return dg.SkipReason(f"{heard} of {told} deliveries were heard." if told else "Nothing to tell.")
+
+
+def _claimed(platform: PlatformResource) -> list[queries.Claimed]:
+    with platform.database.session() as session:
+        return queries.claim(session, limit=_BATCH, per_receiver=_PER_RECEIVER, lease_seconds=_LEASE_SECONDS)
+
+
+def _tell(platform: PlatformResource, claimed: queries.Claimed) -> bool:
+    """One attempt, and how it went. A line of the log for each: the receiver's owner will ask."""
+    began = time.monotonic()
+    webhook = hooks.Webhook(claimed.url, claimed.secret)
+    outcome = hooks.attempt(webhook, claimed.identifier, claimed.payload, platform.settings)
+    pause_seconds = hooks.next_pause_seconds(claimed.attempts, outcome)
+    with platform.database.session() as session:
+        queries.settle(
+            session,
+            claimed,
+            is_delivered=outcome.is_delivered,
+            status=outcome.status,
+            error=outcome.error,
+            pause_seconds=pause_seconds,
+        )
+    _log.log(
+        logging.INFO if outcome.is_delivered else logging.WARNING,
+        "A webhook was told." if outcome.is_delivered else "A webhook was not told.",
+        extra={
+            "delivery": claimed.identifier,
+            "attempt": claimed.attempts,
+            "error": outcome.error,
+            "next_in_seconds": pause_seconds and round(pause_seconds),
+            "seconds": round(time.monotonic() - began, 3),
+        },
+    )
+    return outcome.is_delivered
