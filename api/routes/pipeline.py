@@ -115,7 +115,8 @@ def retry_pipeline(video: VideoId, here: Here, idempotency_key: IdempotencyKey =
 
 
 def _start(here: Here, video: str, body: StartPipeline, idempotency_key: str | None) -> Started:
-    started = submission.start(here, video, body.pipeline_type, body.config, idempotency_key)
+    webhook = body.webhook(here.settings)
+    started = submission.start(here, video, body.pipeline_type, body.config, idempotency_key, webhook)
     return Started(
         video_id=video,
         request_id=started.request_id or "",
