@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.body_limits import BodyLimits
 from api.keys import Grant, Keys
 from api.problems import problem_of
-from api.rate_limits import FailedKeys, Quota, RateLimits
+from api.rate_limits import FailedKeys, RateLimits
 from api.response_headers import QUOTA, ResponseHeaders
 from api.services import Services
 from videomoments_dagster import api_keys

@@ -13,7 +13,25 @@ from api.events import StatusHub
 from api.measuring import Metrics
 from api.observing import HttpMetrics, Observed
 from api.parameters import only_known_query
-from api.routes import admin, events, health, metrics, models, objects, pipeline, results, search, stages, uploads, videos
+from api.routes import (
+    admin,
+    captions,
+    events,
+    exports,
+    health,
+    keys,
+    metrics,
+    models,
+    moments,
+    objects,
+    pipeline,
+    results,
+    search,
+    stages,
+    uploads,
+    videos,
+    webhooks,
+)
 from api.services import Services
 from api.tus import Tus
 from videomoments_dagster.settings import Settings, get_settings
@@ -55,7 +73,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     docs.install(app)
-    for routes in (videos, uploads, results, search, stages, events, pipeline, admin, models, health, metrics, objects):
+    for routes in (
+        videos,
+        uploads,
+        results,
+        moments,
+        captions,
+        exports,
+        search,
+        stages,
+        events,
+        pipeline,
+        admin,
+        keys,
+        models,
+        webhooks,
+        health,
+        metrics,
+        objects,
+    ):
         app.include_router(routes.router)
 
     return app

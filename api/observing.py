@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.access import GRANT
 from api.problems import defect
 from videomoments_dagster import logs
 
@@ -93,6 +94,8 @@ class Observed:
         self._metrics.observe(method, route, status, seconds)
         level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
         about = {"method": method, "route": route, "status": status, "seconds": round(seconds, 4)}
+        if grant := scope.get(GRANT):
+            about["api_key"] = grant.identifier
         _log.log(level, "%s %s %d", method, route, status, extra=about)
 
 

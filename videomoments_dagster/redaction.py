@@ -23,6 +23,7 @@ _ASSIGNS = re.compile(r"=|%3D", re.IGNORECASE)
 _USER = re.compile(r"(:(?:\\?/){2})[^\s/\"']+@")
 _AUTHORIZATION = re.compile(r"(authorization\W{1,5})(?:[a-z][\w-]{2,20}\s{1,5})?[^\s\"',;}\]]+", re.IGNORECASE)
 _BEARER = re.compile(r"\b(bearer\s{1,5})[\w.~+/-]{8,}=*", re.IGNORECASE)
+_API_KEY = re.compile(r"vm_[\w-]{43}")  # one of ours
 _COOKIE = re.compile(r"(cookie\\?[\"']?[ \t]{0,2}[=:][ \t]{0,2}\\?[\"']?)[^\"'\r\n\\]+", re.IGNORECASE)
 _NAMED = re.compile(
     r"((?:token|(?:password|passwd|passphrase|[_-]pass|secret|signature|credential"
@@ -66,6 +67,7 @@ def redacted(text: str, secret: str = "") -> str:
     text = _DATA_URL.sub(r"\1,***", _PRIVATE_KEY.sub(r"\1***", text))
     text = _QUERY.sub(_without_query, _URL.sub(lambda url: re.sub(r"\?.*", "?***", url[0]), text))
     text = _AUTHORIZATION.sub(r"\1***", _USER.sub(r"\1", text))
+    text = _API_KEY.sub("vm_***", text)
     text = _COOKIE.sub(r"\1***", _BEARER.sub(r"\1***", text))
     return _NAMED.sub(lambda named: f"{named[1]}{named[2] or ''}***", text)
 

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from requests.auth import AuthBase
 
 from videomoments_dagster.errors import InvalidInput, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.multipart import MultipartFile
@@ -21,6 +22,7 @@ class Api:
     def __init__(self, url: str | None = None) -> None:
         self.url = (url or get_settings().api_url).rstrip("/")
         self._session = requests.Session()
+        self._session.auth = _Bearer(_key_for(self.url))
         if urlsplit(self.url).hostname in {"localhost", "127.0.0.1", "::1"}:
             self._session.trust_env = False  # a proxy for the internet can't reach this machine's loopback
 
@@ -68,6 +70,27 @@ class Api:
         if response.status_code >= 400:
             raise _problem(response)
         return response.json() if response.content else None
+
+
+class _Bearer(AuthBase):
+    """Sends the key, if there is one. As the session's `auth` it keeps what ~/.netrc says out of the header, and is
+    not sent on to another host by a redirect."""
+
+    def __init__(self, key: str | None) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+def _key_for(url: str) -> str | None:
+    """The configured key; else the operator's, at the platform whose data directory this is."""
+    settings = get_settings()
+    if settings.api_key:
+        return settings.api_key.get_secret_value().strip()
+    return settings.operator_key_for(url)
 
 
 def _problem(response: requests.Response) -> VideoMomentsError:

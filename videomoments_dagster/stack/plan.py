@@ -67,9 +67,15 @@ class Plan:
         return self.redis.url if self.redis else self.settings.redis_url
 
     @property
-    def api_url(self) -> str:
+    def api_host(self) -> str:
+        """Where this machine reaches the API: one that listens everywhere listens on loopback."""
         host = self.settings.backend_host
-        return f"http://{'127.0.0.1' if host in {'0.0.0.0', '::'} else host}:{self.ports['api']}"  # noqa: S104
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+    @property
+    def api_url(self) -> str:
+        host = f"[{self.api_host}]" if ":" in self.api_host else self.api_host
+        return f"http://{host}:{self.ports['api']}"
 
     @property
     def dagster_url(self) -> str | None:
@@ -153,7 +159,7 @@ def _api(plan: Plan) -> Program:
         _python("api", "--host", host, "--port", str(port)),
         log=_log(plan, "API"),
         environment=plan.environment,
-        probe=lambda: probes.http_answers(port, "/health/live"),
+        probe=lambda: probes.http_answers(port, "/health/live", plan.api_host),
         address=plan.api_url,
         grace_seconds=_WEB_GRACE_SECONDS,
     )

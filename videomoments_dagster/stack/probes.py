@@ -25,9 +25,9 @@ _TABLES = [
 ]  # the last made of each storage
 
 
-def http_answers(port: int, path: str) -> bool:
+def http_answers(port: int, path: str, host: str = "127.0.0.1") -> bool:
     """Whether a GET is answered with 200."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == http.client.OK
