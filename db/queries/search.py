@@ -27,24 +27,24 @@ _PREPARE = text(
     " FROM (SELECT websearch_to_tsquery('english', :q) AS query) AS asked"
 )
 
-_CANDIDATES = {"passages": 2_000, "newest_read": 12_000, "newest_passages": 500, "titles": 2_000, "newest_titles": 500}
-"""Of more than `passages` passages with the words, those that were stored first are ranked, and besides at most
-`newest_passages` among the `newest_read` that were stored last; of moments, the newest among the first `titles`."""
+_CANDIDATES = {"newest_read": 8_000, "newest": 800, "passages": 1_000, "titles": 2_000, "newest_titles": 300}
+"""Words that `newest` of the `newest_read` passages stored last have are so common that these alone are ranked: the
+index would list most of the library first. Of other words, so many `passages` with them are ranked besides; of moments,
+the `newest_titles` among the first `titles` in the index."""
 
 _PAGE = text("""
 WITH asked AS MATERIALIZED (SELECT websearch_to_tsquery('english', :q) AS query),
-matching AS MATERIALIZED (
-    SELECT passage.id, passage.search FROM transcript_passages AS passage
-    WHERE passage.search @@ websearch_to_tsquery('english', :q)
-),
-first_ones AS MATERIALIZED (SELECT * FROM matching LIMIT :passages),
 newest AS MATERIALIZED (
     SELECT id, search FROM (
-        SELECT id, search FROM transcript_passages
-        WHERE (SELECT count(*) FROM first_ones) >= :passages ORDER BY id DESC LIMIT :newest_read
+        SELECT id, search FROM transcript_passages ORDER BY id DESC LIMIT :newest_read
     ) AS last_stored
-    WHERE search @@ websearch_to_tsquery('english', :q) LIMIT :newest_passages
+    WHERE search @@ websearch_to_tsquery('english', :q) LIMIT :newest
 ),
+matching AS MATERIALIZED (
+    SELECT passage.id, passage.search FROM transcript_passages AS passage
+    WHERE passage.search @@ websearch_to_tsquery('english', :q) AND (SELECT count(*) FROM newest) < :newest
+),
+indexed AS MATERIALIZED (SELECT * FROM matching LIMIT :passages),
 titled AS MATERIALIZED (
     SELECT moment.id, moment.title FROM moments AS moment
     WHERE to_tsvector('english', moment.title) @@ websearch_to_tsquery('english', :q)
@@ -52,8 +52,8 @@ titled AS MATERIALIZED (
 ranked AS (
     SELECT 0 AS kind, id, ts_rank(search, query) AS rank
     FROM asked, (
-        SELECT * FROM first_ones UNION ALL SELECT * FROM newest WHERE id NOT IN (SELECT id FROM first_ones)
-    ) AS first_and_newest
+        SELECT * FROM indexed UNION ALL SELECT * FROM newest WHERE id NOT IN (SELECT id FROM indexed)
+    ) AS said
     UNION ALL
     SELECT 1, id, ts_rank(setweight(to_tsvector('english', title), 'A'), query)
     FROM asked, (

@@ -142,16 +142,19 @@ def test_pages_hold_every_hit_once_and_in_order(client: TestClient, services: Se
     assert [hit["rank"] for hit in whole] == sorted((hit["rank"] for hit in whole), reverse=True)
 
 
-def test_of_very_many_the_newest_are_found_too(
+def test_of_very_common_words_the_newest_are_ranked_and_of_others_some_more(
     client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(_CANDIDATES, "passages", 3)
-    monkeypatch.setitem(_CANDIDATES, "newest_passages", 2)
     with services.database.session() as session:
         for number in range(8):
             say(session, f"talk-{number}", "Rivers everywhere.")
+    monkeypatch.setitem(_CANDIDATES, "newest_read", 4)
+    monkeypatch.setitem(_CANDIDATES, "newest", 3)
+    assert {hit["video_id"] for hit in search(client, "river")} == {"talk-5", "talk-6", "talk-7"}
+    monkeypatch.setitem(_CANDIDATES, "newest", 5)
+    monkeypatch.setitem(_CANDIDATES, "passages", 2)
     found = {hit["video_id"] for hit in search(client, "river")}
-    assert found == {"talk-0", "talk-1", "talk-2", "talk-6", "talk-7"}
+    assert found == {"talk-0", "talk-1", "talk-4", "talk-5", "talk-6", "talk-7"}
 
 
 def test_a_replaced_or_deleted_transcript_is_not_found(client: TestClient, services: Services) -> None:

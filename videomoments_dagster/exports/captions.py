@@ -8,6 +8,8 @@ Subtitle Guidelines: at the end of a sentence, of a clause, at a pause, and othe
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 LINE_WIDTH = 42.0
@@ -85,14 +87,11 @@ def _timed(items: Iterable[Mapping[str, Any]], key: str = "word") -> list[Word]:
             latest = max(start, end or start)
     given.sort(key=lambda each: each[0])
     words: list[Word] = []
-    for position, (start, end, text) in enumerate(given):
-        start = max(start, words[-1].start_ms + 1 if words else 0)
-        following = given[position + 1][0] if position + 1 < len(given) else None
-        if end is None or end <= start:
-            end = start + _WORD_MS
-        if following is not None:
-            end = min(end, max(following, start + 1))
-        words.append(Word(text, start, max(end, start + 1)))
+    for position, (said, ended, text) in enumerate(given):
+        start = max(said, words[-1].start_ms + 1 if words else 0)
+        end = ended if ended is not None and ended > start else start + _WORD_MS
+        following = given[position + 1][0] if position + 1 < len(given) else end
+        words.append(Word(text, start, max(start + 1, min(end, max(following, start + 1)))))
     return words
 
 
@@ -194,7 +193,17 @@ def _times(groups: Sequence[list[Word]]) -> list[Cue]:
 
 
 def _fits(words: Sequence[Word]) -> bool:
-    return words[-1].end_ms - words[0].start_ms <= LONGEST_MS and _width(max(_lines(words), key=_width)) <= LINE_WIDTH
+    """Whether a cue may hold them: the lines that `_lines` makes are narrow enough."""
+    if words[-1].end_ms - words[0].start_ms > LONGEST_MS:
+        return False
+    ends = [_width(words[0].text)]  # where each word ends, on one long line
+    for before, after in pairwise(words):
+        ends.append(ends[-1] + _space(before.text, after.text) + _width(after.text))
+    upper = max((place for place, end in enumerate(ends) if end <= LINE_WIDTH), default=-1)
+    if upper < 0 or upper == len(words) - 1:
+        return upper >= 0
+    below = ends[-1] - ends[upper] - _space(words[upper].text, words[upper + 1].text)
+    return below <= LINE_WIDTH
 
 
 def _lines(words: Sequence[Word]) -> tuple[str, ...]:
@@ -214,15 +223,21 @@ def _lines(words: Sequence[Word]) -> tuple[str, ...]:
 
 
 def _joined(words: Sequence[Word]) -> str:
-    """With spaces, except between two characters of scripts that have none."""
-    text = ""
-    for word in words:
-        apart = text and not (_is_unspaced(text[-1]) and _is_unspaced(word.text[0]))
-        text += f" {word.text}" if apart else word.text
+    text = words[0].text
+    for before, after in pairwise(words):
+        text += " " * _space(before.text, after.text) + after.text
     return text
 
 
+def _space(before: str, after: str) -> int:
+    """One space between two words, and none between two characters of scripts that have none."""
+    return 0 if _is_unspaced(before[-1]) and _is_unspaced(after[0]) else 1
+
+
+@lru_cache(maxsize=20_000)
 def _width(text: str) -> float:
+    if text.isascii():
+        return len(text)
     return sum(0 if unicodedata.combining(c) else _WIDE if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 

@@ -8,7 +8,18 @@ from typing import Any
 from videomoments_dagster.exports.frames import nominal_rate
 from videomoments_dagster.exports.moment_set import ExportedMoment, MomentSet, clock
 
-_COLUMNS = ("id", "title", "start_time", "end_time", "start", "end", "is_refined", "parent_id", "score", "model_name")
+_COLUMNS: tuple[str, ...] = (
+    "id",
+    "title",
+    "start_time",
+    "end_time",
+    "start",
+    "end",
+    "is_refined",
+    "parent_id",
+    "score",
+    "model_name",
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
