@@ -6,6 +6,7 @@ from typing import Annotated
 import redis
 from fastapi import Depends, Request
 
+from api.schemas.base import SignedUrl
 from db.session import Database
 from videomoments_dagster.errors import StorageError
 from videomoments_dagster.redis_connection import connect
@@ -46,8 +47,15 @@ class Services:
         return RequestStream(self.redis)
 
     def sign(self, cloud_url: str) -> str:
-        """A fresh URL anyone can open for a while. Raises StorageError for an object of another store."""
+        """A URL anyone can open for a while, the same one for half of that. Raises StorageError for an object of
+        another store."""
         return self.store.signed_url(self.store.name_of(cloud_url))
+
+    def sign_fresh(self, cloud_url: str) -> SignedUrl:
+        """A new URL, and exactly how long it is good for. Raises as `sign` does."""
+        name, life_seconds = self.store.name_of(cloud_url), self.settings.signed_url_seconds
+        url = self.store.signed_url(name, expires_in_seconds=life_seconds)
+        return SignedUrl(url=url, expires_in_seconds=life_seconds)
 
     def sign_if_ours(self, cloud_url: str | None) -> str | None:
         """For lists: one row that belongs to another store must not hide the others."""

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from api import deletion, submission, uploads
+from api import deletion, pictures, submission, uploads
 from api.parameters import Cursor, IdempotencyKey, Limit, VideoId
 from api.problems import described
 from api.receiving import to_the_end
@@ -25,7 +25,6 @@ from api.schemas.videos import (
 from api.services import Here
 from db.queries import videos
 from db.queries.paging import DEFAULT_LIMIT
-from videomoments_dagster.errors import NotFound
 from videomoments_dagster.temp_files import UPLOADS, TempFiles
 
 router = APIRouter(prefix="/api/videos", tags=["Videos"])
@@ -110,7 +109,7 @@ def get_video(video: VideoId, here: Here) -> VideoDetails:
 @router.get("/{video}/url", summary="Sign the video's URL", responses=described(404))
 def get_video_url(video: VideoId, here: Here) -> SignedUrl:
     """A fresh URL of the stored file, good for `expires_in_seconds`."""
-    return SignedUrl(url=_stored_url(video, here), expires_in_seconds=here.settings.signed_url_seconds)
+    return here.sign_fresh(_cloud_url(video, here))
 
 
 @router.get(
@@ -122,7 +121,7 @@ def get_video_url(video: VideoId, here: Here) -> SignedUrl:
 )
 def stream_video(video: VideoId, here: Here) -> RedirectResponse:
     """Redirects to a signed URL of the file; it answers range requests."""
-    return RedirectResponse(_stored_url(video, here), status_code=302)
+    return RedirectResponse(here.sign(_cloud_url(video, here)), status_code=302)
 
 
 @router.get(
@@ -132,13 +131,9 @@ def stream_video(video: VideoId, here: Here) -> RedirectResponse:
     response_class=RedirectResponse,
     responses=described(404),
 )
-def get_video_thumbnail(video: VideoId, here: Here) -> RedirectResponse:
-    """Redirects to a signed URL of the picture."""
-    with here.database.session() as session:
-        view = videos.overview(session, video)
-    if view.thumbnail_cloud_url is None:
-        raise NotFound(f"Video {video!r} has no thumbnail yet.", hint="The pipeline makes it.")
-    return RedirectResponse(here.sign(view.thumbnail_cloud_url), status_code=302)
+async def get_video_thumbnail(video: VideoId, here: Here) -> RedirectResponse:
+    """Redirects to a signed URL of the picture, which is made when it is missing."""
+    return RedirectResponse(await pictures.of_video(here, video), status_code=302)
 
 
 @router.delete(
@@ -174,7 +169,6 @@ def _wants_representation(prefer: str | None) -> bool:
     return "return=representation" in wishes
 
 
-def _stored_url(identifier: str, here: Here) -> str:
+def _cloud_url(identifier: str, here: Here) -> str:
     with here.database.session() as session:
-        cloud_url = videos.require(session, identifier).cloud_url
-    return here.sign(cloud_url)
+        return videos.require(session, identifier).cloud_url

@@ -63,7 +63,8 @@ class Transcript(Output):
 
 class Moment(Output):
     """A titled stretch of a video. `clip_url` and `thumbnail_url` are signed, and are its parent's when it is refined;
-    `parent_id` is the identifier of the moment that it refines."""
+    they are null while the clip does not show all of it, as it was moved by hand since. `parent_id` is the identifier
+    of the moment that it refines; `model_name` is null for one that was made by hand."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -170,8 +171,8 @@ def moment(view: MomentView, services: Services) -> Moment:
         parent_id=view.parent_identifier,
         model_name=view.generation_model,
         score=view.score,
-        clip_url=services.sign_if_ours(view.clip.cloud_url) if view.clip else None,
-        thumbnail_url=services.sign_if_ours(view.clip.thumbnail_cloud_url) if view.clip else None,
+        clip_url=services.sign_if_ours(view.playable.cloud_url) if view.playable else None,
+        thumbnail_url=services.sign_if_ours(view.playable.thumbnail_cloud_url) if view.playable else None,
         generation_config_id=view.generation_config_hash,
         created_at=view.created_at,
         updated_at=view.updated_at,

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from db.models import Clip, Moment, Thumbnail
+from db.models import Clip, Moment, Thumbnail, Video
 from db.queries.paging import MAX_UNPAGED
 from videomoments_dagster.errors import Conflict, NotFound
 
@@ -64,6 +64,14 @@ def of_video(session: Session, video_id: int) -> list[ClipView]:
         .limit(MAX_UNPAGED)
     )
     return [ClipView(*row) for row in session.execute(statement)]
+
+
+def video_of(session: Session, clip_id: int) -> Video:
+    """Raises NotFound when the clip is gone."""
+    video = session.scalar(select(Video).join(Clip, Clip.video_id == Video.id).where(Clip.id == clip_id))
+    if video is None:
+        raise NotFound("The clip was deleted meanwhile.")
+    return video
 
 
 def view_columns(moment_identifier: _Text, title: _Text) -> list[Any]:
