@@ -78,10 +78,8 @@ def _run(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={
-            **(os.environ if environment is None else environment),
-            "PYTHONSAFEPATH": "1",
-        },  # `-m` would import from the directory the user stands in
+        # `-m` would import from the directory the user stands in
+        env={**(os.environ if environment is None else environment), "PYTHONSAFEPATH": "1"},
         start_new_session=True,
     )
     assert child.stdin and child.stdout and child.stderr  # noqa: S101  # pipes were asked for

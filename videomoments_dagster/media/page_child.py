@@ -34,12 +34,19 @@ _PROTOCOLS = {"http", "https", "m3u8", "m3u8_native", "http_dash_segments"}
 # One file where it is good; else picture and sound by themselves; else whatever there is
 _FORMAT = "best[height>=?720]/(bestvideo,bestaudio)/best/bestvideo"
 _SORTED = ["res:1080", "vcodec:h264", "acodec:aac", "ext:mp4:m4a"]
+_NUMBERING = {"Generic", "HTML5MediaEmbed"}  # they number what a page shows, although it is one
 _TRY_LATER = {408, 425, 429}
 _REASON_CHARACTERS = 160
 _MOST_WRAPPINGS = 3
 _LIVE = {"is_live", "is_upcoming", "post_live"}
 _PROGRAMS = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.startfile", "pty.")
 _NAMES = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo")
+_CONNECTS = {"socket.connect", "socket.sendto", "socket.sendmsg"}
+_CHANGES = {  # how many of an event's arguments are paths that it changes
+    "os.chmod": 1, "os.chown": 1, "os.link": 2, "os.mkdir": 1, "os.remove": 1, "os.rename": 2, "os.rmdir": 1,
+    "os.symlink": 2, "os.truncate": 1, "os.utime": 1,
+}  # fmt: skip
+_YT_DLP = Path(yt_dlp.__file__).resolve().parent
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 _HINT = "Give the address of the video file itself, or of a page with one video; sites change: a newer yt-dlp may know."
 
@@ -88,7 +95,10 @@ def fetch_page(
     paths = [download["filepath"] for download in (done or {}).get("requested_downloads") or []]
     if not paths or not all(Path(path).is_file() for path in paths):
         raise NotAVideo(f"The page of {host} names a video that can't be fetched.", hint=_HINT)
-    return {"paths": paths, "title": str(done.get("title") or "") or None}
+    title = str(done.get("title") or "")
+    if str(done.get("id")).endswith("-1") and done.get("extractor_key") in _NUMBERING:
+        title = title.removesuffix(" (1)")
+    return {"paths": paths, "title": title}
 
 
 def _one_video(ydl: Any, url: str, host: str) -> dict[str, Any]:
@@ -100,10 +110,7 @@ def _one_video(ydl: Any, url: str, host: str) -> dict[str, Any]:
         entries = list(info.get("entries") or ())
         if len(entries) > 1:
             raise NotAVideo(f"The page of {host} shows more than one video.", hint=_HINT)
-        title = info.get("title")
         info = ydl.process_ie_result(entries[0], download=False) if entries else None
-        if info and title:
-            info["title"] = title  # an entry's has a number at its end
     if not info or info.get("_type", "video") != "video":
         raise NotAVideo(f"The page of {host} shows no video that can be fetched.", hint=_HINT)
     if info.get("is_live") or info.get("live_status") in _LIVE:
@@ -136,17 +143,20 @@ def _reporter(on_progress: Progress, max_bytes: int, expected: list[int]) -> Cal
 
 
 def _confine(directory: Path, proxy_port: int, max_bytes: int) -> None:
-    """From here on this process connects to the proxy only, resolves no name, starts no program, and writes no file
+    """From here on this process connects to the proxy only, resolves no name, starts no program, and changes no file
     elsewhere. What yt-dlp is told leads there as well; this is for what it may overlook."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
-    inside, proxy = f"{directory.resolve()}{os.sep}", ("127.0.0.1", proxy_port)
+    inside, proxy = str(directory.resolve()), ("127.0.0.1", proxy_port)
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        changed = arguments[: _CHANGES.get(event, 0)]
+        if event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES:
+            changed = arguments[:1]
         is_refused = (
             event.startswith(_PROGRAMS)
-            or (event in {"socket.connect", "socket.sendto", "socket.sendmsg"} and arguments[1] != proxy)
+            or (event in _CONNECTS and arguments[1] != proxy)
             or (event in _NAMES and arguments[0] != proxy[0])
-            or (event == "open" and _writes(arguments) and not _is_inside(arguments[0], inside))
+            or not all(_is_inside(path, inside) for path in changed)
         )
         if is_refused:
             raise PermissionError(errno.EPERM, f"{event} is not allowed here")
@@ -154,13 +164,12 @@ def _confine(directory: Path, proxy_port: int, max_bytes: int) -> None:
     sys.addaudithook(refuse)
 
 
-def _writes(arguments: tuple[Any, ...]) -> bool:
-    flags = arguments[2]
-    return isinstance(flags, int) and bool(flags & _WRITES)
-
-
 def _is_inside(path: Any, inside: str) -> bool:
-    return isinstance(path, int) or os.path.realpath(os.fsdecode(path)).startswith(inside) or path == os.devnull
+    """Or Python's own copy of a module of yt-dlp: it has a thousand, and compiling them anew takes seconds."""
+    if isinstance(path, int) or path == os.devnull:
+        return True
+    real = Path(os.path.realpath(os.fsdecode(path)))
+    return real.is_relative_to(inside) or (real.is_relative_to(_YT_DLP) and "__pycache__" in real.parts)
 
 
 def _named(error: DownloadError, host: str) -> VideoMomentsError:

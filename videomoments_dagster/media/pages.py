@@ -25,6 +25,7 @@ from videomoments_dagster.processes import Progress, run_child
 from videomoments_dagster.settings import Settings
 
 _CHILD = "videomoments_dagster.media.page_child"
+_TITLE_CHARACTERS = 500
 _PAGES_BYTES = 64 * 1024**2
 """What may come besides the video: pages, playlists, and what is asked for twice."""
 
@@ -55,7 +56,7 @@ def fetch_page(url: str, directory: Path, *, settings: Settings, on_progress: Pr
         shutil.rmtree(place, ignore_errors=True)
     if path.stat().st_size > settings.max_download_bytes:
         raise SourceTooLarge(f"The video has more than {settings.max_download_bytes} bytes.")
-    return PageVideo(path, answer["title"])
+    return PageVideo(path, _line(answer["title"]))
 
 
 def _ask(url: str, host: str, place: Path, settings: Settings, on_progress: Progress | None) -> dict[str, Any]:
@@ -111,6 +112,12 @@ def _environment(place: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONNOUSERSITE": "1",
     }
+
+
+def _line(title: str) -> str | None:
+    """A page's words as one line that a row can hold."""
+    shown = "".join(character if character.isprintable() else " " for character in title)
+    return " ".join(shown.split())[:_TITLE_CHARACTERS].strip() or None
 
 
 def _as_one(paths: list[Path], destination: Path) -> None:

@@ -35,8 +35,8 @@ from videomoments_dagster.temp_files import DOWNLOADS
 def video(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """The video file in the object store, and its row.
 
-    Its source is the newest request's URL, or the file that was uploaded with it. A stored file whose source has not
-    changed is kept: nothing is fetched twice.
+    Its source is the newest request's URL, of a file or of a page that shows one, or the file that was uploaded with it.
+    A stored file whose source has not changed is kept: nothing is fetched twice.
     """
     key = context.partition_key
     with stage(context, platform, Stage.VIDEO_DOWNLOAD) as progress:
@@ -98,13 +98,20 @@ def _store(
             return _keep(platform, key, None, path, reject=upload)
     assert url  # noqa: S101  # the caller found one of the two
     with platform.temp.resumable(DOWNLOADS, key) as directory:  # what has arrived stays until it is stored
-        return _keep(platform, key, url, fetch(url, directory, on_progress=progress).path)
+        fetched = fetch(url, directory, on_progress=progress)
+        return _keep(platform, key, url, fetched.path, title=fetched.title)
 
 
 def _keep(
-    platform: PlatformResource, key: str, url: str | None, path: Path, reject: StoredObject | None = None
+    platform: PlatformResource,
+    key: str,
+    url: str | None,
+    path: Path,
+    *,
+    title: str | None = None,
+    reject: StoredObject | None = None,
 ) -> tuple[Video, StoredObject]:
-    """Object first, verified, then the row. A file that is refused leaves neither."""
+    """Object first, verified, then the row. A file that is refused leaves neither. `title` is for a video without."""
     try:
         info = probe(path)
     except VideoMomentsError as error:
@@ -119,7 +126,8 @@ def _keep(
     try:
         stored = platform.store.put_file(name, path, f"video/{info.extension}")
         with platform.database.session() as session:
-            row = _upsert(session, key, url, cloud_url, info, stored)
+            title = request_config(session, key).title or (None if before and before.title else title)
+            row = _upsert(session, key, url, cloud_url, title, info, stored)
     except dg.DagsterExecutionInterruptedError:
         if before is None:  # cancelled between the two: the object would stay without a row
             platform.store.delete(name)
@@ -131,14 +139,20 @@ def _keep(
 
 
 def _upsert(
-    session: Session, key: str, url: str | None, cloud_url: str, info: MediaInfo, stored: StoredObject
+    session: Session,
+    key: str,
+    url: str | None,
+    cloud_url: str,
+    title: str | None,
+    info: MediaInfo,
+    stored: StoredObject,
 ) -> Video:
     return video_queries.upsert(
         session,
         key,
         source_url=url,
         cloud_url=cloud_url,
-        title=request_config(session, key).title,
+        title=title,
         duration_seconds=info.duration_seconds,
         file_size_kb=stored.size_kb,
         video_codec=info.video_codec,
