@@ -27,10 +27,13 @@ _PREPARE = text(
     " FROM (SELECT websearch_to_tsquery('english', :q) AS query) AS asked"
 )
 
-_CANDIDATES = {"newest_read": 8_000, "newest": 800, "passages": 1_000, "titles": 2_000, "newest_titles": 300}
+_CANDIDATES = {"newest_read": 5_000, "newest": 500, "passages": 1_000, "titles": 2_000, "newest_titles": 300}
 """Words that `newest` of the `newest_read` passages stored last have are so common that these alone are ranked: the
 index would list most of the library first. Of other words, so many `passages` with them are ranked besides; of moments,
 the `newest_titles` among the first `titles` in the index."""
+_PHRASE_CANDIDATES = 3_000
+"""Passages with all words of a query with phrases, in any order, of which those with the phrases are picked: the index
+does not know the order, and reading it takes some 10 us each."""
 
 _PAGE = text("""
 WITH asked AS MATERIALIZED (SELECT websearch_to_tsquery('english', :q) AS query),
@@ -42,9 +45,12 @@ newest AS MATERIALIZED (
 ),
 matching AS MATERIALIZED (
     SELECT passage.id, passage.search FROM transcript_passages AS passage
-    WHERE passage.search @@ websearch_to_tsquery('english', :q) AND (SELECT count(*) FROM newest) < :newest
+    WHERE passage.search @@ CAST(:loose AS tsquery) AND (SELECT count(*) FROM newest) < :newest
 ),
-indexed AS MATERIALIZED (SELECT * FROM matching LIMIT :passages),
+indexed AS MATERIALIZED (
+    SELECT * FROM (SELECT * FROM matching LIMIT :checked) AS candidates
+    WHERE search @@ websearch_to_tsquery('english', :q) LIMIT :passages
+),
 titled AS MATERIALIZED (
     SELECT moment.id, moment.title FROM moments AS moment
     WHERE to_tsvector('english', moment.title) @@ websearch_to_tsquery('english', :q)
@@ -80,6 +86,7 @@ JOIN videos AS video ON video.id = coalesce(moment.video_id, transcript.video_id
 ORDER BY page.rank DESC, page.kind DESC, page.id DESC
 """)
 
+_PHRASE = re.compile(r"<(-|\d+)>")
 _MARKS = f"HighlightAll=true, StartSel={BEGIN_MARK}, StopSel={END_MARK}"
 
 
@@ -114,11 +121,18 @@ def page(session: Session, q: str, *, limit: int, cursor: str | None = None) -> 
         )
     if not asked.tree:
         return Page([], None)
-    rows = session.execute(
-        _PAGE, {"q": q, "marks": _MARKS, "rank": rank, "kind": kind, "id": identifier, "rows": limit + 1, **_CANDIDATES}
-    ).all()
-    found = rows[:limit]
     widest = _widest_step(asked.written)
+    loose = bool(widest) and "!" not in asked.written
+    given = {
+        "q": q,
+        "loose": _PHRASE.sub("&", asked.written) if loose else asked.written,
+        "checked": _PHRASE_CANDIDATES if loose else _CANDIDATES["passages"],
+        "marks": _MARKS,
+        "rows": limit + 1,
+    }
+    after = {"rank": rank, "kind": kind, "id": identifier}
+    rows = session.execute(_PAGE, {**given, **after, **_CANDIDATES}).all()
+    found = rows[:limit]
     items = [
         SearchHit(
             "moment" if row.moment_identifier else "transcript",
@@ -137,7 +151,7 @@ def page(session: Session, q: str, *, limit: int, cursor: str | None = None) -> 
 
 def _widest_step(query: str) -> int:
     """How far the next word of a phrase is at most, stop words counted; 0 when the query has no phrase."""
-    return max((int(step.replace("-", "1")) for step in re.findall(r"<(-|\d+)>", query)), default=0)
+    return max((int(step.replace("-", "1")) for step in _PHRASE.findall(query)), default=0)
 
 
 def _said_at(marked: str, word_starts_ms: list[int], widest_step: int) -> float:
