@@ -21,7 +21,7 @@ from videomoments_dagster.requests.stages import PipelineType, Stage
 router = APIRouter(prefix="/api")
 _Config = Annotated[
     PipelineConfig | None,
-    Body(description="What to do otherwise than the newest request said", examples=[{"max_moments": 5}]),
+    Body(description="What to do otherwise than the newest request said"),
 ]
 _STARTS: dict[str, Any] = {"status_code": 202, "responses": described(404, 409)}
 

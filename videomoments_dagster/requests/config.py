@@ -11,7 +11,11 @@ from videomoments_dagster.settings import QUEUE_NAME
 class PipelineConfig(BaseModel):
     """Lengths and paddings are seconds. None means: the setting, or the model's own choice."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"example": {"max_moments": 8, "max_moment_length": 300, "focus": "advice for beginners"}},
+    )
 
     title: str | None = Field(None, min_length=1, max_length=500, description="Title of the video")
     speech_model: str | None = Field(None, max_length=100, description="Registry key of the model that transcribes")
