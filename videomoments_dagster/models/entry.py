@@ -30,7 +30,11 @@ class ModelSettings(BaseModel):
     """What can be set of an entry. Times are seconds, sizes bytes. An empty text means: not set (for `ssh_*`: what the
     settings say)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"example": {"kind": "chat", "ssh_host": "gpu.example.org", "remote_port": 8000}},
+    )
 
     kind: Literal["speech", "chat"] = Field(description="What it does: transcribe, or answer in words")
     supports_video: bool = Field(False, description="It watches clips")
