@@ -1,18 +1,25 @@
 """A video's pipeline as server-sent events: what GET .../status answers, at every change of it."""
 
+import time
 from typing import Annotated, Any, Literal
 
 import anyio
 from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from api.activity import status_of
 from api.events import Listener, StatusHub
 from api.parameters import VideoId
 from api.problems import described
+from videomoments_dagster.identifiers import validate_identifier
 
 router = APIRouter(prefix="/api/pipeline", tags=["Pipeline"])
 
 HEARTBEAT_SECONDS = 15.0
+LONGEST_SECONDS = 3600.0
+"""Then the client is let go, and comes again by itself: its API key may have ended since."""
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _RETRY_MS = 2000
 _EXAMPLE = """retry: 2000
 
@@ -36,7 +43,7 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(self, listener: Listener, *, until_end: bool) -> None:
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
         self._listener, self._until_end = listener, until_end
 
@@ -55,7 +62,8 @@ class EventStream(Response):
 
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await body(f"retry: {_RETRY_MS}\n\n".encode())
-        while True:
+        until = time.monotonic() + LONGEST_SECONDS
+        while time.monotonic() < until:
             try:
                 change = await self._listener.next(HEARTBEAT_SECONDS)
             except StopAsyncIteration:
@@ -96,7 +104,8 @@ async def follow_pipeline(
     ] = None,
 ) -> Response:
     """An event `status` now and at every change, with what the status operation answers as its `data`; a comment every
-    15 s while nothing changes. The stream stays open when the pipeline is over, for it may be started again."""
+    15 s while nothing changes. The stream stays open when the pipeline is over, for it may be started again; after an
+    hour it ends, and browsers open it again by themselves."""
     hub: StatusHub = request.app.state.events
     listener = await hub.open(video, last_event_id)
     first = listener.first
@@ -104,3 +113,12 @@ async def follow_pipeline(
         listener.close()
         return Response(status_code=204)
     return EventStream(listener, until_end=until is not None)
+
+
+async def head(request: Request) -> Response:
+    """What a GET would begin with. Not left to who answers HEAD by a GET without its body: that has no end."""
+    await run_in_threadpool(status_of, request.app.state.services, validate_identifier(request.path_params["video"]))
+    return Response(headers=_HEADERS, media_type=EventStream.media_type)
+
+
+router.add_route(f"{router.prefix}/{{video}}/events", head, methods=["HEAD"], include_in_schema=False)

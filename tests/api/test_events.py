@@ -210,6 +210,29 @@ def test_a_stream_outlives_a_redis_that_goes_away(
         server.stop()
 
 
+def test_a_stream_is_let_go_after_an_hour_and_head_is_no_stream(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(route, "LONGEST_SECONDS", 0.3)
+    monkeypatch.setattr(route, "HEARTBEAT_SECONDS", 0.2)
+
+    async def story() -> None:
+        async with running(settings) as api:
+            assert (await api.client.head(PATH)).status_code == 404
+            api.live.begin("talk", request_id=None, pipeline_type="full", stages=Stage)
+            async with following(api) as stream:
+                head = await api.client.head(PATH)
+                for name in ("content-type", "cache-control", "x-accel-buffering"):
+                    assert head.headers[name] == stream.response.headers[name]
+                assert (head.status_code, head.content) == (200, b"")
+                assert api.app.state.events.listeners == 1
+                await stream.status()
+                while await stream.next():
+                    pass
+
+    asyncio.run(story())
+
+
 def test_who_takes_too_little_gets_the_newest() -> None:
     async def story() -> None:
         gone: list[Listener] = []
