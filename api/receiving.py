@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ SILENCE_SECONDS = 30.0
 _YIELD_SECONDS = 2.0
 """After so much silence, a sender gives way to another one of the same upload: a client that lost its network comes
 back long before the connection that it lost is found dead."""
+_END_SECONDS = 5.0
+"""To write what it had."""
 _T = TypeVar("_T")
 
 
@@ -64,10 +66,12 @@ _senders: dict[str, Sender] = {}
 async def only_sender(upload_id: str) -> AsyncIterator[Sender]:
     """One at a time in this process; other processes are kept out by the lock of the upload's directory. Raises
     UploadBusy while another one sends."""
-    while before := _senders.get(upload_id):
-        if not before.gives_way():
-            raise UploadBusy(f"Somebody sends to the upload {upload_id!r} just now.")
-        await before.ended.wait()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            while (before := _senders.get(upload_id)) and before.gives_way():
+                await before.ended.wait()
+    if upload_id in _senders:
+        raise UploadBusy(f"Somebody sends to the upload {upload_id!r} just now.")
     _senders[upload_id] = sender = Sender()
     try:
         yield sender

@@ -60,7 +60,10 @@ def _answers(status: int, description: str, *headers: str) -> dict[int | str, di
     summary="Show what uploads can do",
     status_code=204,
     response_class=Response,
-    responses=_answers(204, "In the headers", "Tus-Version", "Tus-Max-Size", "Tus-Extension", "Tus-Checksum-Algorithm"),
+    responses={
+        **_answers(204, "In the headers", "Tus-Version", "Tus-Max-Size", "Tus-Extension", "Tus-Checksum-Algorithm"),
+        **described(),
+    },
 )
 async def get_upload_options(here: Here) -> Response:
     """The versions and extensions of TUS that are spoken, and the largest file."""

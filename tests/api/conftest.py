@@ -1,11 +1,14 @@
 """The application on real PostgreSQL, Redis and a directory of objects, with a client that asks like a browser."""
 
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from redis import Redis
@@ -49,6 +52,18 @@ def application(
         app.state.keys = Keys(clock=lambda: 0.0)
         client.get("/api")  # from now on it knows that there are no keys, and no test sees the question
         yield app, client
+
+
+@pytest.fixture(scope="session")
+def server(application: tuple[FastAPI, TestClient]) -> Iterator[str]:
+    """The application behind a real socket: its address."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(application[0], lifespan="off", log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
 
 
 @pytest.fixture

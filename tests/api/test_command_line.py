@@ -1,15 +1,13 @@
 """The commands that ask the API, against the real one over real HTTP."""
 
 import json
-import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from api import deletion
@@ -37,17 +35,6 @@ class Done(NamedTuple):
 
 
 Command = Callable[..., Done]
-
-
-@pytest.fixture(scope="session")
-def server(application: tuple[FastAPI, Any]) -> Iterator[str]:
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(application[0], lifespan="off", log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -37,11 +38,11 @@ def begin(client: TestClient, length: int = LENGTH, **fields: str) -> Any:
     return client.post("/api/uploads", headers={**TUS, "Upload-Length": str(length), **given})
 
 
-def send(client: TestClient, url: str, content: Any, offset: int | str = 0, **headers: str) -> Any:
+def send(client: httpx.Client, url: str, content: Any, offset: int | str = 0, **headers: str) -> Any:
     return client.patch(url, content=content, headers={**TUS, **BYTES, "Upload-Offset": str(offset), **headers})
 
 
-def offset_of(client: TestClient, url: str) -> int:
+def offset_of(client: httpx.Client, url: str) -> int:
     found = client.head(url, headers=TUS)
     assert found.status_code == 200, found.text
     return int(found.headers["upload-offset"])
