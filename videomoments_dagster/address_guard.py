@@ -62,7 +62,8 @@ def validate_url(url: str, *, allow_private: bool = False, ports: Collection[int
         raise AddressRefused("A URL with a user name or password is refused.", hint="Use a signed URL instead.")
     if allow_private:
         return url
-    if (_PORTS[parts.scheme.lower()] if port is None else port) not in ports:
+    port = _PORTS[parts.scheme.lower()] if port is None else port
+    if port not in ports:
         used = " and ".join(map(str, sorted(ports)))
         raise AddressRefused(f"Port {port} of {host} is refused; only {used} are used.")
     _check_host(host)
@@ -231,8 +232,9 @@ def _check_host(host: str) -> None:
     name = _DOTS.sub(".", unicodedata.normalize("NFKC", host)).lower().rstrip(".")
     literal = _literal(name)
     if literal is None:
-        if not name.isprintable() or "%" in name:
-            raise AddressRefused(f"{host!a} is not a host name.")
+        is_too_long = len(name) > 253 or not all(0 < len(label) < 64 for label in name.split("."))  # RFC 1035, 2.3.4
+        if is_too_long or not name.isprintable() or "%" in name:
+            raise AddressRefused(f"{host[:80]!a} is not a host name.")
         if "." not in name or any(name.endswith(f".{local}") for local in _LOCAL_NAMES):
             raise AddressRefused(f"{host} is not a public name.")
     elif not is_public(literal):

@@ -119,13 +119,16 @@ def test_a_server_that_recovers_is_tried_again(
 def test_a_video_without_an_audio_track_fails_by_name_and_keeps_the_video(
     platform: PlatformResource, instance: dg.DagsterInstance, web: Web, tmp_path: Path
 ) -> None:
-    url = web.serve_file("/silent.mp4", draw(tmp_path / "silent.mp4", Drawing(seconds=4, audio=None)))
+    """It comes from a page, whose title is the video's from then on: nobody gave it another."""
+    web.serve_file("/silent.mp4", draw(tmp_path / "silent.mp4", Drawing(seconds=4, audio=None)))
+    page = b"<html><title>A silent film</title><video src='/silent.mp4'></video></html>"
+    url = web.serve_file("/watch", _write(tmp_path / "watch", page), "text/html")
     result = execute(platform, instance, "silent", request_id=submit(platform, "silent", url))
     error = failure_of(result)
     assert (error["stage"], error["code"], error["retryable"]) == ("AUDIO_EXTRACTION", "no_audio", False)
     with platform.database.read() as session:
         row = video_queries.require(session, "silent")
-    assert row.audio_codec is None
+    assert (row.audio_codec, row.title, row.source_url) == (None, "A silent film", url)
     assert [o.name for prefix in names.prefixes("silent") for o in platform.store.list(prefix)] == [
         names.video("silent", "mp4")
     ]
