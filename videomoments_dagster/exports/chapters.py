@@ -9,6 +9,7 @@ from videomoments_dagster.exports.moment_set import MomentSet, one_line
 SHORTEST_SECONDS = 10
 FEWEST = 3
 OPENING = "Intro"
+_UNTITLED = "Untitled"  # a time alone makes no chapter
 _LONGEST_TITLE = 100  # characters: what YouTube allows a video's title; it cuts chapters' much earlier
 _ANGLES = str.maketrans("<>", "\u2039\u203a")  # YouTube refuses descriptions with angle brackets
 
@@ -21,7 +22,7 @@ def to_chapters(exported: MomentSet) -> str:
     duration = exported.video.duration
     for moment in exported.moments:
         start = int(moment.start)
-        title = one_line(moment.title).translate(_ANGLES)[:_LONGEST_TITLE]
+        title = one_line(moment.title).translate(_ANGLES)[:_LONGEST_TITLE] or _UNTITLED
         if not chapters:
             chapters = [(0, OPENING), (start, title)] if start >= SHORTEST_SECONDS else [(0, title)]
         elif start - chapters[-1][0] >= SHORTEST_SECONDS:

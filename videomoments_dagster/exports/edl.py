@@ -52,7 +52,7 @@ def to_edl(exported: MomentSet) -> str:
             "",
             f"{number:03}  {_reel(video.identifier):<8} {channels:<5} C        {times}",
             f"* FROM CLIP NAME: {one_line(video.file_name)}",
-            f"* LOC: {timecode(record, rate)} GREEN   {one_line(moment.title)}",
+            f"* LOC: {timecode(record, rate).replace(';', ':')} GREEN   {one_line(moment.title)}",
             f"* COMMENT: {_remark(moment.identifier, moment.score)}",
         ]
         record = record_end
