@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.tls import tls_in_front_of
 from tests.web import Web, serving
 from videomoments_dagster.errors import (
     AddressRefused,
@@ -228,6 +229,17 @@ def test_redirects_are_followed_to_the_file(web: Web, tmp_path: Path) -> None:
     web.answers["/c.mp4"] = lambda request: _send(request, b"video")
     got = _fetch(f"{web.url}/a", tmp_path)
     assert (got.final_url, got.file_name) == (f"{web.url}/c.mp4", "c.mp4")
+
+
+def test_a_redirect_to_https_and_back_is_followed(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tls_in_front_of(int(web.url.rpartition(":")[2]), tmp_path) as front:
+        monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(front.authority))
+        secure = f"https://localhost:{front.port}/b"
+        web.answers["/a"] = lambda request: _send(request, b"", status="302", Location=secure)
+        web.answers["/b"] = lambda request: _send(request, b"", status="302", Location=f"{web.url}/c.mp4")
+        web.answers["/c.mp4"] = lambda request: _send(request, b"video")
+        assert _fetch(f"{web.url}/a", tmp_path).final_url == f"{web.url}/c.mp4"
+    assert web.hits == {"/a": 1, "/b": 1, "/c.mp4": 1}
 
 
 def test_redirects_without_an_end_are_given_up(web: Web, tmp_path: Path) -> None:

@@ -44,7 +44,13 @@ _REASON_CHARACTERS = 100
 _BLOCK_BYTES = 256 * 1024
 _SLOWEST_BYTES_A_SECOND = 1024  # over one whole timeout; a server that drips less holds a place for nothing
 _PAGES = {"text/html", "application/xhtml+xml"}
-_PLAYLISTS = {"application/vnd.apple.mpegurl", "application/x-mpegurl", "audio/mpegurl", "application/dash+xml"}
+_PLAYLISTS = {
+    "application/vnd.apple.mpegurl",
+    "application/x-mpegurl",
+    "audio/mpegurl",
+    "audio/x-mpegurl",
+    "application/dash+xml",
+}
 _RANGE_START, _RANGE_TOTAL = re.compile(r"bytes (\d+)-"), re.compile(r"/(\d+)$")
 _DISK_FULL = NO_SPACE | {errno.EFBIG}
 

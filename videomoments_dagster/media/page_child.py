@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import yt_dlp
 from yt_dlp import globals as yt_dlp_globals
 from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, RequestError
-from yt_dlp.utils import DownloadError, ExtractorError, UnsupportedError
+from yt_dlp.utils import ExtractorError, UnsupportedError, YoutubeDLError
 
 from videomoments_dagster.errors import (
     NO_SPACE,
@@ -90,7 +90,7 @@ def fetch_page(
             info = _one_video(ydl, url, host)
             expected[0] = len(info.get("requested_downloads") or info.get("requested_formats") or [1])
             done = ydl.process_ie_result(ydl.sanitize_info(info, remove_private_keys=True), download=True)
-    except DownloadError as error:
+    except (YoutubeDLError, OSError) as error:
         raise _named(error, host) from None
     paths = [download["filepath"] for download in (done or {}).get("requested_downloads") or []]
     if not paths or not all(Path(path).is_file() for path in paths):
@@ -172,7 +172,7 @@ def _is_inside(path: Any, inside: str) -> bool:
     return real.is_relative_to(inside) or (real.is_relative_to(_YT_DLP) and "__pycache__" in real.parts)
 
 
-def _named(error: DownloadError, host: str) -> VideoMomentsError:
+def _named(error: Exception, host: str) -> VideoMomentsError:
     """Our name for what yt-dlp met. Its own text quotes URLs."""
     causes = list(_causes(error))
     for cause in causes:
