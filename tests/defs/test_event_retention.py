@@ -1,13 +1,19 @@
 """Dagster's event log is shortened, and everything that people and sensors ask of it stays true."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 from psycopg2 import connect
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from db.models import WebhookDelivery
+from db.queries import webhooks
+from tests import factories
 from videomoments_dagster.defs.maintenance.event_retention import event_retention
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.settings import get_settings
@@ -32,11 +38,14 @@ def broken() -> None:
 
 
 @pytest.fixture
-def instance(empty_database_url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+def instance(
+    empty_database_url: str, fresh_database_url: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dg.DagsterInstance]:
     (home / "dagster").mkdir()
     (home / "dagster" / "dagster.yaml").symlink_to(ROOT / "dagster.yaml")
     monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))
     monkeypatch.setenv("DAGSTER_DATABASE_URL", empty_database_url)
+    monkeypatch.setenv("DATABASE_URL", fresh_database_url)
     monkeypatch.setenv("VIDEOMOMENTS_MAX_CONCURRENT_RUNS", "3")
     get_settings.cache_clear()
     with dg.DagsterInstance.get() as instance:
@@ -44,12 +53,20 @@ def instance(empty_database_url: str, home: Path, monkeypatch: pytest.MonkeyPatc
         yield instance
         instance.run_storage._engine.dispose()  # pyright: ignore[reportAttributeAccessIssue]
     PlatformResource().dagster_database.dispose()
+    PlatformResource().database.dispose()
 
 
 def _sql(url: str, statement: str, *values: object) -> list[Any]:
     with connect(url.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall() if cursor.description else []
+
+
+def _age(session: Session, request_id: str, days: int) -> None:
+    """Its delivery was heard so many days ago."""
+    [delivery] = session.scalars(select(WebhookDelivery).where(WebhookDelivery.request_id == request_id))
+    delivery.created_at = delivery.delivered_at = datetime.now(UTC) - timedelta(days=days)
+    delivery.next_attempt_at = None
 
 
 def _run(instance: dg.DagsterInstance, partition: str) -> str:
@@ -72,7 +89,13 @@ def test_old_details_go_and_what_was_made_checked_and_failed_stays(
     _sql(empty_database_url, "UPDATE runs SET status = 'STARTED' WHERE run_id = %s", at_work)
     counts = "SELECT run_id, count(*) FROM event_logs GROUP BY run_id"
     before = dict(_sql(empty_database_url, counts))
+    with PlatformResource().database.session() as session:
+        for name, days in (("heard long ago", 31), ("heard lately", 29)):
+            request = factories.request(session, "talk", request_id=name, webhook_url="https://example.org/")
+            webhooks.record(session, request.request_id, "completed", lambda _: {})
+            _age(session, name, days)
     told = _prune(instance)
+    assert told["deleted_deliveries"] == 1
     after = dict(_sql(empty_database_url, counts))
     assert told["deleted_events"] == before[old] - after[old] > before[old] / 2
     assert told["deleted_bytes"] > 0 and told["size_bytes"] > 0

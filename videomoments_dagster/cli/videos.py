@@ -26,11 +26,20 @@ def submit(
     title: Annotated[str | None, typer.Option(help="Title of the video")] = None,
     identifier: Annotated[str | None, typer.Option(help="What to call it; made of the file name otherwise")] = None,
     config: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Such as max_moments=5")] = None,
+    webhook_url: Annotated[str | None, typer.Option(metavar="URL", help="Told when it has ended")] = None,
+    webhook_secret: Annotated[
+        str | None,
+        typer.Option(envvar="VIDEOMOMENTS_WEBHOOK_SECRET", help="What that is signed with"),
+    ] = None,
     json_output: _Json = False,
 ) -> None:
     """Submit a video by its URL or a file."""
     api = Api()
-    submitted = _submit(api, source, title, identifier, parse_config(config or []))
+    secret = webhook_secret if webhook_url else None
+    given = {"title": title, "identifier": identifier, "webhook_url": webhook_url, "webhook_secret": secret}
+    submitted = _submit(
+        api, source, {key: value for key, value in given.items() if value is not None}, parse_config(config or [])
+    )
     video, request_id = submitted["video_id"], submitted["request_id"]
     if submitted["already_processed"]:
         messages().print(
@@ -116,9 +125,7 @@ def delete(
     messages().print(f"Deleted {video}:", *lines, "its partition, when Dagster's daemon hears of it", sep="\n")
 
 
-def _submit(api: Api, source: str, title: str | None, identifier: str | None, config: dict[str, Any]) -> dict[str, Any]:
-    wanted = {"title": title, "identifier": identifier}
-    given = {key: value for key, value in wanted.items() if value is not None}
+def _submit(api: Api, source: str, given: dict[str, str], config: dict[str, Any]) -> dict[str, Any]:
     if "://" in source:
         return api.post("/api/videos", {"url": source, "config": config, **given})
     file = Path(source).expanduser()
