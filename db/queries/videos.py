@@ -13,6 +13,8 @@ from db.queries import runs
 from db.queries.paging import DEFAULT_LIMIT, Page, fetch
 from videomoments_dagster.errors import NotFound
 
+_LITERALLY = str.maketrans({character: f"\\{character}" for character in "%_\\"})
+
 
 @dataclass(frozen=True, slots=True)
 class VideoOverview:
@@ -110,9 +112,8 @@ def page(
     """Newest first, in one query. `q`: part of the title or identifier, in any case, taken literally."""
     statement = _overviews()
     if q:
-        statement = statement.where(
-            or_(Video.title.icontains(q, autoescape=True), Video.identifier.icontains(q, autoescape=True))
-        )
+        part = f"%{q.translate(_LITERALLY)}%"
+        statement = statement.where(or_(Video.title.ilike(part), Video.identifier.ilike(part)))
     if has_moments is not None:
         some = exists().where(Moment.video_id == Video.id)
         statement = statement.where(some if has_moments else ~some)
