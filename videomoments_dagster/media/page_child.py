@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import yt_dlp
 from yt_dlp import globals as yt_dlp_globals
+from yt_dlp.networking import Request
 from yt_dlp.networking.exceptions import HTTPError, IncompleteRead, RequestError
 from yt_dlp.utils import ExtractorError, UnsupportedError, YoutubeDLError
 
@@ -38,6 +39,7 @@ _NUMBERING = {"Generic", "HTML5MediaEmbed"}  # they number what a page shows, al
 _TRY_LATER = {408, 425, 429}
 _REASON_CHARACTERS = 160
 _MOST_WRAPPINGS = 3
+_LONGEST_PLAYLIST_BYTES = 16 * 1024**2
 _LIVE = {"is_live", "is_upcoming", "post_live"}
 _PROGRAMS = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.startfile", "pty.")
 _NAMES = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo")
@@ -88,7 +90,10 @@ def fetch_page(
         with yt_dlp.YoutubeDL(options) as downloader:  # pyright: ignore[reportArgumentType]
             ydl: Any = downloader  # its types are of literal dicts
             info = _one_video(ydl, url, host)
-            expected[0] = len(info.get("requested_downloads") or info.get("requested_formats") or [1])
+            chosen = info.get("requested_downloads") or [info]
+            if any(_is_unfinished(ydl, each) for each in chosen):
+                raise _live(host)
+            expected[0] = len(chosen)
             done = ydl.process_ie_result(ydl.sanitize_info(info, remove_private_keys=True), download=True)
     except (YoutubeDLError, OSError) as error:
         raise _named(error, host) from None
@@ -114,12 +119,25 @@ def _one_video(ydl: Any, url: str, host: str) -> dict[str, Any]:
     if not info or info.get("_type", "video") != "video":
         raise NotAVideo(f"The page of {host} shows no video that can be fetched.", hint=_HINT)
     if info.get("is_live") or info.get("live_status") in _LIVE:
-        raise NotAVideo(f"The page of {host} shows a live stream, which has no end.", hint="Submit its recording.")
+        raise _live(host)
     formats = info.get("formats") or [info]
     taken = [each for each in formats if each.get("ext") in _EXTENSIONS and each.get("protocol") in _PROTOCOLS]
     if not taken:
         raise NotAVideo(f"The page of {host} shows no video in a format that is known here.", hint=_HINT)
     return {**info, "formats": taken}
+
+
+def _is_unfinished(ydl: Any, chosen: dict[str, Any]) -> bool:
+    """Whether a list of segments may still grow: not every extractor looks."""
+    if not str(chosen.get("protocol")).startswith("m3u8"):
+        return False
+    with ydl.urlopen(Request(chosen["url"], headers=chosen.get("http_headers") or {})) as response:
+        text = response.read(_LONGEST_PLAYLIST_BYTES).decode(errors="replace")
+    return "#EXTINF" in text and "#EXT-X-ENDLIST" not in text and "#EXT-X-PLAYLIST-TYPE:VOD" not in text
+
+
+def _live(host: str) -> NotAVideo:
+    return NotAVideo(f"The page of {host} shows a live stream, which has no end.", hint="Submit its recording.")
 
 
 def _reporter(on_progress: Progress, max_bytes: int, expected: list[int]) -> Callable[[dict[str, Any]], None]:
