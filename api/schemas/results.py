@@ -102,7 +102,8 @@ class Moment(Output):
 
 
 class Clip(Output):
-    """The file of a moment. `start_time` is the moment's less `padding_left`, as the file really holds it."""
+    """The file of a moment. `start_time` is the moment's less `padding_left`, as the file really holds it. `url` is
+    null while it does not show the moment, which was moved by hand since."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -183,8 +184,8 @@ def clip(view: ClipView, services: Services) -> Clip:
     return Clip.model_construct(
         moment_id=view.moment_identifier,
         title=view.title,
-        url=services.sign_if_ours(view.cloud_url),
-        thumbnail_url=services.sign_if_ours(view.thumbnail_cloud_url),
+        url=services.sign_if_ours(view.cloud_url) if view.is_current else None,
+        thumbnail_url=services.sign_if_ours(view.thumbnail_cloud_url) if view.is_current else None,
         start_time=view.start_time,
         end_time=view.end_time,
         padding_left=view.padding_left,

@@ -14,15 +14,19 @@ from videomoments_dagster.errors import Conflict, NotFound
 
 _ROUNDING_SECONDS = 0.002
 _Text = ColumnElement[str] | InstrumentedAttribute[str]
+_Seconds = ColumnElement[float] | InstrumentedAttribute[float]
 
 
 @dataclass(frozen=True, slots=True)
 class ClipView:
-    """A clip, whose it is, and its picture. Times are seconds of the source video; URLs are the store's, unsigned."""
+    """A clip, the moment whose it is, as that is now, and its picture. Times are seconds of the source video; URLs are
+    the store's, unsigned."""
 
     id: int
     moment_identifier: str
     title: str
+    moment_start_time: float
+    moment_end_time: float
     cloud_url: str
     start_time: float
     end_time: float
@@ -35,6 +39,11 @@ class ClipView:
     resolution: str | None
     created_at: datetime
     thumbnail_cloud_url: str | None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it shows the moment whose it is, which a person may have moved since."""
+        return self.shows(self.moment_start_time, self.moment_end_time)
 
     def shows(self, start_time: float, end_time: float) -> bool:
         """Whether the file holds these seconds of the video, or was cut for them: at the video's ends it holds a little
@@ -55,7 +64,7 @@ class StoredClip:
 def of_video(session: Session, video_id: int) -> list[ClipView]:
     """In the order of the video, in one query."""
     statement = (
-        select(*view_columns(Moment.identifier, Moment.title))
+        select(*view_columns(Moment.identifier, Moment.title, Moment.start_time, Moment.end_time))
         .select_from(Clip)
         .join(Moment, Moment.id == Clip.moment_id)
         .outerjoin(Thumbnail, Thumbnail.clip_id == Clip.id)
@@ -74,9 +83,16 @@ def video_of(session: Session, clip_id: int) -> Video:
     return video
 
 
-def view_columns(moment_identifier: _Text, title: _Text) -> list[Any]:
-    """The columns of ClipView, in its order, for a statement that joins Clip and Thumbnail."""
-    others = {"moment_identifier": moment_identifier, "title": title, "thumbnail_cloud_url": Thumbnail.cloud_url}
+def view_columns(identifier: _Text, title: _Text, start_time: _Seconds, end_time: _Seconds) -> list[Any]:
+    """The columns of ClipView, in its order, for a statement that joins Clip and Thumbnail; those given are of the
+    moment whose clip it is."""
+    others = {
+        "moment_identifier": identifier,
+        "title": title,
+        "moment_start_time": start_time,
+        "moment_end_time": end_time,
+        "thumbnail_cloud_url": Thumbnail.cloud_url,
+    }
     return [others[field.name] if field.name in others else getattr(Clip, field.name) for field in fields(ClipView)]
 
 

@@ -48,7 +48,10 @@ _MOMENT_COLUMNS = (
     Moment.updated_at,
 )
 _CLIP_COLUMNS = view_columns(
-    func.coalesce(_PARENT.identifier, Moment.identifier), func.coalesce(_PARENT.title, Moment.title)
+    func.coalesce(_PARENT.identifier, Moment.identifier),
+    func.coalesce(_PARENT.title, Moment.title),
+    func.coalesce(_PARENT.start_time, Moment.start_time),
+    func.coalesce(_PARENT.end_time, Moment.end_time),
 )
 
 _VIEWS = (  # built once: building it costs a quarter of asking a small video

@@ -151,6 +151,8 @@ def test_a_clip_that_shows_other_times_is_not_given(client: TestClient, talk: st
     assert client.get(f"/api/clips/{ROOT}/stream").status_code == 302
     moved = client.patch(f"{PATH}/{ROOT}", json={"start_time": 200, "end_time": 220}).json()
     assert (moved["clip_url"], moved["thumbnail_url"]) == (None, None)
+    (clip,) = client.get("/api/videos/talk/clips").json()
+    assert (clip["url"], clip["thumbnail_url"], clip["start_time"]) == (None, None, 95)
     for what in ("url", "stream", "thumbnail"):
         assert "extract-clips" in assert_problem(client.get(f"/api/clips/{ROOT}/{what}"), 409, "clip_outdated")["hint"]
     assert [each["id"] for each in client.get(PATH).json()] == [ROOT], "the refinement of the old times is gone"
