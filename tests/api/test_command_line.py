@@ -3,18 +3,19 @@
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from fastapi import FastAPI
 
-from api import deletion
+from api import deletion, receiving
 from api.services import Services
 from tests import factories
 from tests.api.conftest import store_video
-from videomoments_dagster.cli import main, output
+from videomoments_dagster.cli import main, output, upload, videos
+from videomoments_dagster.errors import DiskFull, ServiceUnavailable
 from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.settings import get_settings
 from videomoments_dagster.storage import names
@@ -89,6 +90,38 @@ def test_a_file_is_streamed_to_the_api(command: Command, services: Services, tmp
     stored = services.store.require(names.upload(body["video_id"], body["request_id"]))
     assert stored.size_bytes == file.stat().st_size
     assert services.store.put_file("check", file, "video/mp4").md5 == stored.md5
+
+
+def test_a_large_file_goes_on_where_it_was_cut_short(
+    command: Command, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(videos, "RESUMABLE_FROM_BYTES", 1000)
+    monkeypatch.setattr(upload, "_PAUSE_SECONDS", 0.01)
+    file = tmp_path / "long talk.mp4"
+    file.write_bytes(bytes(range(256)) * 20_000)
+    append, failures = receiving.append, [DiskFull("Full."), ServiceUnavailable("Away.")]
+
+    async def cut_short(body: AsyncIterator[bytes], *where: Any, **more: Any) -> None:
+        """Two requests end before their end."""
+
+        async def beginning() -> AsyncIterator[bytes]:
+            async for chunk in body:
+                yield chunk
+                if failures:
+                    return
+
+        await append(beginning(), *where, **more)
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(receiving, "append", cut_short)
+    done = command("submit", str(file), "--json", "--title", "Long")
+    assert done.code == 0, done.err
+    assert not failures
+    body = json.loads(done.out)
+    assert body["video_id"] == "long-talk"
+    with services.store.local_copy(names.upload("long-talk", body["request_id"]), tmp_path) as stored:
+        assert stored.read_bytes() == file.read_bytes()
 
 
 def test_a_config_that_is_no_pair_is_wrong_usage(command: Command) -> None:

@@ -35,7 +35,7 @@ class Api:
     def delete(self, path: str, **query: Any) -> Any:
         """Answers with what was removed."""
         headers = {"Prefer": "return=representation"}
-        return self._ask("DELETE", path, params=query, headers=headers, timeout=_LONG_TIMEOUT_SECONDS)
+        return self._ask("DELETE", path, params=query, headers=headers, is_long=True)
 
     def upload(self, path: str, file: Path, fields: dict[str, str]) -> Any:
         """POST `file` as the form field `file`, without ever holding it in memory."""
@@ -43,9 +43,7 @@ class Api:
             form = MultipartFile(file, fields)
         except OSError as error:
             raise InvalidInput(f"{file} can't be read: {error.strerror}.") from None
-        return self._ask(
-            "POST", path, data=form, headers={"Content-Type": form.content_type}, timeout=_LONG_TIMEOUT_SECONDS
-        )
+        return self._ask("POST", path, data=form, headers={"Content-Type": form.content_type}, is_long=True)
 
     def items(self, path: str, limit: int, **query: Any) -> list[Any]:
         """Up to `limit` items of a paged list."""
@@ -59,9 +57,11 @@ class Api:
                 break
         return found
 
-    def _ask(self, method: str, path: str, **options: Any) -> Any:
+    def exchange(self, method: str, path: str, *, is_long: bool = False, **options: Any) -> requests.Response:
+        """For those who speak HTTP themselves: an answer that is no problem."""
+        timeout = _LONG_TIMEOUT_SECONDS if is_long else _TIMEOUT_SECONDS
         try:
-            response = self._session.request(method, self.url + path, **{"timeout": _TIMEOUT_SECONDS, **options})
+            response = self._session.request(method, self.url + path, timeout=timeout, **options)
         except requests.RequestException as error:
             raise ServiceUnavailable(
                 f"The API at {self.url} does not answer ({type(error).__name__}).",
@@ -69,6 +69,10 @@ class Api:
             ) from None
         if response.status_code >= 400:
             raise _problem(response)
+        return response
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        response = self.exchange(method, path, **options)
         return response.json() if response.content else None
 
 

@@ -13,6 +13,7 @@ from videomoments_dagster.cli.api_client import Api
 from videomoments_dagster.cli.follow import follow, stage_table
 from videomoments_dagster.cli.options import clock, conclude, parse_config
 from videomoments_dagster.cli.output import console, messages, print_json
+from videomoments_dagster.cli.upload import RESUMABLE_FROM_BYTES, upload
 from videomoments_dagster.errors import InvalidInput, VideoMomentsError
 from videomoments_dagster.identifiers import validate_identifier
 
@@ -131,7 +132,10 @@ def _submit(api: Api, source: str, given: dict[str, str], config: dict[str, Any]
     file = Path(source).expanduser()
     if not file.is_file():
         raise InvalidInput(f"{source} is neither a URL nor a file here.", hint="URLs start with http:// or https://.")
-    return api.upload("/api/videos/upload", file, {"config": json.dumps(config), **given})
+    fields = {"config": json.dumps(config), **given}
+    if file.stat().st_size >= RESUMABLE_FROM_BYTES:
+        return upload(api, file, fields)
+    return api.upload("/api/videos/upload", file, fields)
 
 
 def _megabytes(count: int) -> str:
