@@ -312,3 +312,32 @@ def test_history_and_failures_are_listed_for_people_and_for_programs(command: Co
     assert command("history", "nobody").code == 1
     assert command("failures").out == "talk: AUDIO_EXTRACTION no_audio: No [audio]. Take another.\n"
     assert json.loads(command("failures", "--json").out)[0]["hint"] == "Take another."
+
+
+def test_moments_and_captions_are_exported(command: Command, services: Services, tmp_path: Path) -> None:
+    with services.database.session() as session:
+        video = factories.video(session, identifier="talk")
+        factories.transcript(session, video)
+        factories.moment(session, video, title="Only one")
+    assert json.loads(command("export", "talk", "--format", "json").out)["moments"][0]["title"] == "Only one"
+    assert command("export", "talk", "--format", "csv", "--refined").out.splitlines()[1:] == []
+    file = tmp_path / "talk.vtt"
+    assert str(file) in command("export", "talk", "--format", "vtt", "-o", str(file)).err
+    assert file.read_text().startswith("WEBVTT\n\n00:00:00.000 --> ")
+    refused = command("export", "talk", "--format", "chapters")
+    assert refused.code == 1
+    assert "another format" in refused.err
+    assert command("export", "talk", "--format", "csv", "-o", str(tmp_path)).code == 1
+    assert command("export", "talk", "--format", "srt", "--refined").code == 2
+
+
+def test_search_shows_where_it_is_said(command: Command, services: Services) -> None:
+    with services.database.session() as session:
+        video = factories.video(session, identifier="talk")
+        moment = factories.moment(session, video, 61, title="Rivers & [lakes]").identifier
+    [hit] = json.loads(command("search", "river", "--json").out)
+    assert (hit["moment_id"], hit["snippet"]) == (moment, "<mark>Rivers</mark> &amp; [lakes]")
+    shown = command("search", "river").out
+    assert "1:01" in shown
+    assert "Rivers & [lakes]" in shown
+    assert "Nothing" in command("search", "mountain").out

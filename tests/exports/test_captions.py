@@ -127,10 +127,11 @@ def test_languages_without_spaces_are_joined_and_cut_between_characters() -> Non
         [{"word": word, "start": at, "end": at + 1} for at, word in enumerate(["今日は", "天気が", "いい。"])]
     )
     assert texts(japanese) == ["今日は天気がいい。"]
-    long = cues_of([{"word": "我们今天要讨论一个非常重要的问题，" * 4, "start": 0.0, "end": 20.0}])
+    sentences = "我们今天要讨论一个非常重要的问题。" * 4
+    long = cues_of([{"word": sentences, "start": 0.0, "end": 20.0}])
     assert len(long) > 1
     assert all(len(line) <= 16 for cue in long for line in cue.lines)
-    assert "".join(line for cue in long for line in cue.lines) == "我们今天要讨论一个非常重要的问题，" * 4
+    assert "".join(line for cue in long for line in cue.lines) == sentences
 
 
 def test_segments_do_where_words_have_no_times() -> None:

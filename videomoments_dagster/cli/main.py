@@ -23,6 +23,8 @@ COMMANDS = {
     "list": ("videos", "List the videos."),
     "status": ("videos", "Show how far a video's pipeline is."),
     "moments": ("videos", "Show a video's moments."),
+    "search": ("search", "Search what is said in the videos, and the titles of moments."),
+    "export": ("export", "Write a video's moments or captions in a format of other programs."),
     "history": ("history", "Show the runs of a video, or of all."),
     "failures": ("failures", "List the videos whose last run failed, with what to do about each."),
     "delete": ("videos", "Delete a video with all that was made from it."),
