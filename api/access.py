@@ -4,6 +4,7 @@ beyond this machine. Without keys, only programs of this machine ask: not web pa
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,7 +57,9 @@ def needed_scope(method: str, path: str) -> api_keys.Scope | None:
     return "read" if method in _READING else "write"
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
+    """Whether `host`, a name or an address, means this machine and nothing else."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -145,7 +148,7 @@ class Access:
         """A page of another site can have its visitor's browser ask this machine: under a name that it has made to mean
         127.0.0.1 (DNS rebinding), or blindly, by a form. Neither has a way to hide where it comes from."""
         host = _hostname(headers.get("host", ""))
-        if not is_loopback(host) and host not in self._hosts:
+        if host not in self._hosts and not is_loopback(host):
             raise Forbidden(
                 f"The API is not known as {host[:200]!r}.",
                 hint="Ask it as 127.0.0.1 or localhost, set VIDEOMOMENTS_PUBLIC_URL, or make an API key.",
@@ -181,6 +184,7 @@ async def _grant(state: Any, headers: Headers, scope: Scope) -> Grant:
     return grant
 
 
+@lru_cache(maxsize=1024)
 def _hostname(host: str) -> str:
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()

@@ -5,12 +5,20 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api.problems import FieldError, Problem
+from api import conditional
+from api.access import needed_scope
+from api.problems import FieldError, Problem, described
 
 _DESCRIPTION = """Turns a video URL into titled, timestamped moments.
 
 Submit a video, follow its pipeline, read its moments. Failures are `application/problem+json` (RFC 9457) with a
 stable `code`, and a `hint` that says what to do. Lists are pages: follow `next_cursor` until it is null."""
+
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key: `vm_` and 43 characters. None is needed as long as none was made; see docs/access.md.",
+}
 
 
 def install(app: FastAPI) -> None:
@@ -28,12 +36,28 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for model in (FieldError, Problem):
         components[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
         components[model.__name__].pop("$defs", None)
-    for operations in schema["paths"].values():
-        for operation in operations.values():
+    schema["components"]["securitySchemes"] = {"bearer": _BEARER}
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            _add_what_stands_before(operation, method.upper(), path)
+            conditional.describe(operation, method.upper(), path)
             for content in (operation.get("requestBody", {}), *operation["responses"].values()):
                 for media in content.get("content", {}).values():
                     _add_example(media, components)
     return schema
+
+
+def _add_what_stands_before(operation: dict[str, Any], method: str, path: str) -> None:
+    """Every route is behind the checks of api/access.py, and its body behind those of api/body_limits.py."""
+    statuses: list[int] = []
+    if needed_scope(method, path):
+        operation["security"] = [{"bearer": []}]
+        statuses += [401, 403, 429]
+    if "requestBody" in operation:
+        statuses += [408, 413, 415]
+    problems = described(*statuses)
+    for status in statuses:
+        operation["responses"].setdefault(str(status), problems[status])
 
 
 def _add_example(media: dict[str, Any], components: dict[str, Any]) -> None:

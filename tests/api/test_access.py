@@ -110,6 +110,19 @@ def test_every_route_is_refused_without_a_key_and_with_a_smaller_scope(
     assert {where.replace("HEAD", "GET") for where in seen} == {where.replace("HEAD", "GET") for where in PUBLIC}
 
 
+def test_the_document_says_who_may_ask(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            where = f"{method.upper()} {path.replace('{name}', '{name:path}')}"
+            assert ("security" in operation) == (where not in PUBLIC), where
+            if "security" in operation:
+                assert {"401", "403", "429"} <= set(operation["responses"]), where
+            if "requestBody" in operation:
+                assert {"408", "413", "415"} <= set(operation["responses"]), where
+
+
 @pytest.mark.parametrize(
     "path",
     ["/api", "/api/", "/api/nothing", "/wp-admin", "/docsx", "/health/x", "//health", "/objects", "/API/videos"],
@@ -164,23 +177,24 @@ def test_a_revoked_key_is_refused_within_five_seconds_and_the_last_one_does_not_
 
 
 def test_an_expired_key_is_refused_and_keeps_the_api_closed(
-    guarded: TestClient, make: Make, services: Services
+    guarded: TestClient, app: FastAPI, make: Make, services: Services
 ) -> None:
     key = make("admin", days=1)
     assert guarded.get("/api/videos", headers=bearer(key)).status_code == 200
     with services.database.session() as session:
         session.execute(text("UPDATE api_keys SET expires_at = now() - interval '1 second'"))
-    services_keys = Keys(lambda: 0.0)
-    guarded.app.state.keys = services_keys  # pyright: ignore[reportFunctionMemberAccess]
+    app.state.keys = Keys(lambda: 0.0)
     assert_problem(guarded.get("/api/videos", headers=bearer(key)), 401, "unauthorized")
     assert_problem(guarded.get("/api/videos"), 401, "unauthorized")
 
 
-def test_a_key_is_remembered_no_longer_than_it_is_good(guarded: TestClient, make: Make, clock: Clock) -> None:
+def test_a_key_is_remembered_no_longer_than_it_is_good(
+    guarded: TestClient, app: FastAPI, make: Make, clock: Clock
+) -> None:
     key = make("read", days=1 / 86400)
     assert guarded.get("/api/videos", headers=bearer(key)).status_code == 200
     clock.now += 1.0
-    assert guarded.app.state.keys.remembered(key) is None  # pyright: ignore[reportFunctionMemberAccess]
+    assert app.state.keys.remembered(key) is None
 
 
 def test_checking_a_key_costs_one_statement_in_four_seconds_and_notes_its_use_once_a_minute(
@@ -301,7 +315,7 @@ def test_a_key_is_in_no_log_and_no_answer(
     with services.database.read() as session:
         identifier = session.scalar(text("SELECT identifier FROM api_keys"))
         assert key not in str(session.execute(text("SELECT * FROM api_keys")).all())
-    assert [record.api_key for record in caplog.records if hasattr(record, "api_key")] == [identifier] * 2
+    assert [vars(record)["api_key"] for record in caplog.records if "api_key" in vars(record)] == [identifier] * 2
     ours = [record for record in caplog.records if record.name != "httpx"]  # the test's own client
     for secret in (key, wrong):
         assert secret not in str([(record.getMessage(), vars(record)) for record in ours])
