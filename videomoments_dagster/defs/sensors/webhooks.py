@@ -16,9 +16,9 @@ from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.errors import ServiceUnavailable
 
 TICK_SECONDS = 25.0  # then no more is begun; what has begun ends within ATTEMPT_SECONDS, and a tick may take 60 s
-AT_ONCE = 8
-_BATCH = 16
-_PER_RECEIVER = 2  # of a batch: one that does not answer holds up a quarter of the threads
+AT_ONCE = 16
+_BATCH = AT_ONCE
+_PER_RECEIVER = 2  # of a batch: one that does not answer holds up an eighth of the threads
 _LEASE_SECONDS = 60.0
 _log = logging.getLogger("videomoments.webhooks")
 
