@@ -97,7 +97,8 @@ async def receive(request: Request, directory: Path, max_bytes: int) -> tuple[Pa
                 await to_the_end(parser.write, bytes(batch))
                 batch.clear()
         await to_the_end(parser.write, bytes(batch))
-        parser.finalize()
+        if not form.is_whole:
+            raise InvalidInput("The form ends early.", hint="Send the file again.")
     except ClientDisconnect as error:
         raise InvalidInput("The upload ended early.", hint="Send the file again.") from error
     except (FormParserError, ValueError) as error:
@@ -119,6 +120,7 @@ class _Form:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fields: dict[str, str] = {}
+        self.is_whole = False
         self._headers: dict[bytes, bytes] = {}
         self._header, self._header_value, self._value = bytearray(), bytearray(), bytearray()
         self._name, self._filename = "", ""
@@ -139,6 +141,7 @@ class _Form:
                 "on_headers_finished": self._begin_part,
                 "on_part_data": self._take,
                 "on_part_end": self._end_part,
+                "on_end": self._end,
             },
         )
 
@@ -155,7 +158,7 @@ class _Form:
         _, options = parse_options_header(self._headers.get(b"content-disposition"))
         self._name = options.get(b"name", b"").decode(errors="replace")
         self._filename = options.get(b"filename", b"").decode(errors="replace")
-        if b"filename" in options:
+        if b"filename" in options or self._name == "file":
             if self._name != "file" or self._file:
                 raise InvalidInput("The form has more than the one file in `file`.")
             self._file = self.path.open("xb", buffering=0)
@@ -172,6 +175,9 @@ class _Form:
             raise InvalidInput(f"The form field {self._name!r} is longer than {_FIELD_BYTES} bytes.")
         else:
             self._value += data[start:end]
+
+    def _end(self) -> None:
+        self.is_whole = True
 
     def _end_part(self) -> None:
         if self._name != "file":

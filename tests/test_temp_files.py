@@ -14,7 +14,7 @@ import pytest
 
 from videomoments_dagster.disk_usage import Amount
 from videomoments_dagster.errors import DiskFull, InvalidIdentifier, MediaDamaged, SourceNotFound, StorageUnavailable
-from videomoments_dagster.temp_files import DOWNLOADS, RESUME, UNUSED_SECONDS, TempFiles
+from videomoments_dagster.temp_files import DOWNLOADS, RESUME, UNUSED_SECONDS, UPLOADS, TempFiles
 
 MEGABYTE = 1_000_000
 WORKER = """
@@ -185,6 +185,40 @@ def test_a_full_disk_takes_what_is_kept_but_not_what_is_worked_with(temp: TempFi
         raise DiskFull("No space.")
     assert directory.exists()
     assert not kept.exists()
+
+
+def test_what_is_parked_stays_until_its_resume_file_goes_or_a_day_passes(temp: TempFiles, root: Path) -> None:
+    with pytest.raises(FileNotFoundError), temp.parked(UPLOADS, "one"):
+        pass
+    with temp.parked(UPLOADS, "one", create=True) as directory:
+        (directory / RESUME).touch()
+        with pytest.raises(BlockingIOError), temp.parked(UPLOADS, "one"):
+            pass
+    assert (temp.find_parked(UPLOADS, "one"), list(temp.all_parked(UPLOADS))) == (directory, [directory])
+    with pytest.raises(ZeroDivisionError), temp.parked(UPLOADS, "one") as again:
+        raise ZeroDivisionError
+    with temp.parked(UPLOADS, "one") as again:
+        assert again == directory
+        (again / RESUME).unlink()
+    assert list(root.iterdir()) == []
+    with temp.parked(UPLOADS, "two", create=True) as directory:
+        (directory / RESUME).touch()
+    _make_old(directory, UNUSED_SECONDS + 60)
+    assert temp.find_parked(UPLOADS, "two") is None
+    with pytest.raises(FileNotFoundError), temp.parked(UPLOADS, "two"):
+        pass
+    assert list(root.iterdir()) == []
+
+
+def test_an_upload_does_not_make_room_for_a_download(temp: TempFiles) -> None:
+    """It can't be fetched again from here."""
+    with temp.parked(UPLOADS, "one", create=True) as upload:
+        (upload / "content").write_bytes(b"x" * 11 * MEGABYTE)
+        (upload / RESUME).touch()
+    kept = _set_aside(temp, "kept", 5)
+    with pytest.raises(DiskFull), temp.resumable(DOWNLOADS, "talk"):
+        raise DiskFull("No space.")
+    assert (upload.exists(), kept.exists()) == (True, False)
 
 
 def test_what_did_not_come_from_here_has_a_day(temp: TempFiles, root: Path, tmp_path: Path) -> None:

@@ -31,6 +31,29 @@ def test_a_stored_file_is_read_back_with_its_size_md5_and_type(store: DirectoryS
     assert source.stat().st_ino != store.path("videos/a/a.mp4").stat().st_ino
 
 
+def test_a_file_that_is_final_is_shared_where_that_can_be_and_copied_where_not(
+    store: DirectoryStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source.mp4"
+    source.write_bytes(b"frames" * 1000)
+    source.chmod(0o600)
+    os.utime(source, (0, 0))
+    for _ in range(2):  # again, as after a process that died: it is that file already
+        stored = store.put_file("videos/a/a.mp4", source, "video/mp4", is_final=True)
+        assert (stored.size_bytes, stored.md5) == (6000, md5_of(source.read_bytes()))
+        assert store.require("videos/a/a.mp4") == stored
+    assert source.stat().st_ino == store.path("videos/a/a.mp4").stat().st_ino
+    assert store.path("videos/a/a.mp4").stat().st_mode & 0o777 == 0o644
+    assert temp_files(root) == []
+
+    def another_disk(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", another_disk)
+    assert store.put_file("videos/b/b.mp4", source, "video/mp4", is_final=True).md5 == stored.md5
+    assert source.stat().st_ino != store.path("videos/b/b.mp4").stat().st_ino
+
+
 def test_an_overwrite_replaces_content_and_raises_the_generation(store: DirectoryStore) -> None:
     generations = [store.put_bytes("a/x", bytes([i]), "text/plain").generation for i in range(20)]
     assert generations == sorted(set(generations))

@@ -1,0 +1,56 @@
+"""Files by multipart forms that are not what a browser sends."""
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.api.conftest import assert_problem
+
+FILE = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n'
+HEADERS = {"content-type": "multipart/form-data; boundary=b"}
+
+
+def post(client: TestClient, body: bytes, **headers: str):
+    return client.post("/api/videos/upload", content=body, headers={**HEADERS, **headers})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(FILE % b"a" + b"abc", id="cut in the file"),
+        pytest.param(FILE % b"a" + b"abc\r\n--b\r\n", id="cut after the file"),
+        pytest.param(FILE % b"a" + b"abc\r\n" + FILE % b"b" + b"abc\r\n--b--\r\n", id="two files"),
+        pytest.param(FILE % b"a" + b"abc\r\n--b\r\n\r\nx\r\n--b--\r\n", id="a part without a name"),
+        pytest.param(FILE % b"a" + b"abc\r\n--b\r\nbroken header\r\n\r\nx\r\n--b--\r\n", id="a broken header"),
+        pytest.param(
+            b'--b\r\nContent-Disposition: form-data; name="title"\r\n\r\n' + b"x" * 70_000 + b"\r\n--b--\r\n",
+            id="a long field",
+        ),
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"no form", id="no form"),
+    ],
+)
+def test_a_form_that_is_broken_leaves_no_file_and_none_open(client: TestClient, home: Path, body: bytes) -> None:
+    assert_problem(post(client, body), 422, "invalid_input")
+    assert list((home / "temp").rglob("*")) == []
+    opened = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    assert [path for path in opened if path.is_relative_to(home / "temp")] == []
+
+
+@pytest.mark.parametrize("name", [b"../../etc/My talk.mp4", b"C:\\\\videos\\\\My talk.mp4"])
+def test_a_file_name_is_never_a_path(client: TestClient, name: bytes) -> None:
+    answer = post(client, FILE % name + b"abc\r\n--b--\r\n")
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["video_id"] == "My-talk"
+
+
+def test_the_boundary_may_fall_apart_between_two_packets(client: TestClient) -> None:
+    body = FILE % b"a" + b"\r\n-\r\n--" * 200_000 + b"\r\n--b--\r\n"
+    parts = (body[at : at + 65_537] for at in range(0, len(body), 65_537))
+    answer = client.post("/api/videos/upload", content=parts, headers=HEADERS)
+    assert answer.status_code == 202, answer.text
+    with client.app.state.services.store.local_copy(  # pyright: ignore
+        f"uploads/a/{answer.json()['request_id']}", Path()
+    ) as stored:
+        assert stored.read_bytes() == b"\r\n-\r\n--" * 200_000
