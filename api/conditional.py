@@ -4,7 +4,7 @@ is GET; and If-Match, for changes that must not overwrite somebody else's."""
 import re
 from datetime import datetime
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header
 from starlette.datastructures import Headers, MutableHeaders
@@ -93,6 +93,18 @@ class Compressed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_object = scope["type"] == "http" and scope["path"].startswith("/objects/")
         await (self._plain if is_object else self._gzip)(scope, receive, send)
+
+
+def describe(operation: dict[str, Any], method: str, path: str) -> None:
+    """Say in the OpenAPI what `Conditional` does to the operation."""
+    answer = operation["responses"].get("200", {})
+    if method != "GET" or not path.startswith("/api/") or "application/json" not in answer.get("content", {}):
+        return
+    answer.setdefault("headers", {})["ETag"] = {"description": "Of this answer", "schema": {"type": "string"}}
+    operation["responses"]["304"] = {"description": "`If-None-Match` names what is there"}
+    about = "The `ETag` of the answer that is known: 304 without a body while it is the same"
+    known = {"name": "if-none-match", "in": "header", "description": about, "schema": {"type": "string"}}
+    operation.setdefault("parameters", []).append(known)
 
 
 def version_tag(identifier: str, updated_at: datetime) -> str:

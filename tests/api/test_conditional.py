@@ -52,6 +52,20 @@ def test_what_is_known_is_a_304_without_a_body_and_what_changed_is_sent(
     assert changed == {"/api/videos", "/api/videos/talk"}
 
 
+def test_the_document_says_which_answers_have_tags(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for path in ("/api/videos", "/api/videos/{video}/moments/{moment}", "/api/pipeline/{video}/status"):
+        operation = paths[path]["get"]
+        assert "ETag" in operation["responses"]["200"]["headers"]
+        assert "304" in operation["responses"]
+        assert "if-none-match" in {each["name"] for each in operation["parameters"]}
+    for path in ("/health", "/api/videos/{video}/stream"):
+        assert "304" not in paths[path]["get"]["responses"]
+    patched = paths["/api/videos/{video}/moments/{moment}"]["patch"]
+    assert "412" in patched["responses"]
+    assert "if-match" in {each["name"] for each in patched["parameters"]}
+
+
 def test_head_is_get_without_its_body(client: TestClient, talk: str) -> None:
     for path in (*PATHS, "/api/videos/talk/stream", "/api/videos/nobody"):
         get, head = client.get(path), client.head(path)

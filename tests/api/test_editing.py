@@ -61,11 +61,15 @@ def test_a_moment_is_made_by_hand_once(client: TestClient, talk: str, statements
     )
     assert made.headers["location"] == f"{PATH}/{moment['id']}"
     assert client.get(made.headers["location"]).json() == moment
-    again = client.post(PATH, json=new())
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda title: client.post(PATH, json=new(title)), ["By hand", "At once"] * 2))
+    assert sorted(each.status_code for each in answers) == [200, 200, 200, 201]
+    assert len({each.json()["id"] for each in answers}) == 2
+    again = answers[0]
     assert (again.status_code, again.json()) == (200, moment)
     assert again.headers["location"] == made.headers["location"]
     assert client.post(PATH, json=new("Another title")).status_code == 201
-    assert [each["title"] for each in client.get(PATH).json()][:2] == ["By hand", "Another title"]
+    assert [each["title"] for each in client.get(PATH).json()][:3] == ["By hand", "At once", "Another title"]
 
 
 def test_a_moment_that_can_not_be_is_refused(client: TestClient, talk: str) -> None:
