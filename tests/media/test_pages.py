@@ -16,7 +16,7 @@ import pytest
 
 from tests.media.make import frame_numbers, tones
 from tests.web import Answer, Web, serving
-from videomoments_dagster.errors import AddressRefused, SourceTooLarge, VideoMomentsError
+from videomoments_dagster.errors import AddressRefused, NotAVideo, SourceTooLarge, VideoMomentsError
 from videomoments_dagster.media.fetch import FetchedFile, fetch
 from videomoments_dagster.media.probe import probe
 from videomoments_dagster.settings import get_settings
@@ -41,13 +41,13 @@ def _page(body: str, title: str = "How bread\trises") -> Answer:
     return answer
 
 
-def _playlist(*segments: str) -> Answer:
+def _playlist(*segments: str, ending: str = "#EXT-X-ENDLIST") -> Answer:
     """What yt-dlp has an answer to without asking its thousand extractors whether the page is theirs."""
     lines = [
         "#EXTM3U",
         "#EXT-X-TARGETDURATION:1",
         *(f"#EXTINF:1,\n{segment}" for segment in segments),
-        "#EXT-X-ENDLIST",
+        ending,
     ]
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -179,6 +179,18 @@ def test_a_page_that_leads_to_a_private_address_is_refused_and_nothing_arrives_t
     assert web.hits == {}
 
 
+@pytest.mark.parametrize("kind", ["live stream", "more than one"])
+def test_a_live_stream_and_several_videos_are_refused(kind: str, web: Web, tmp_path: Path) -> None:
+    web.answers["/live.m3u8"] = _playlist("/a.ts", ending="")
+    web.answers["/watch"] = _page(
+        '<video src="/live.m3u8?canary"></video>'
+        if kind == "live stream"
+        else '<video src="/a.mp4?canary"></video><video src="/b.mp4"></video>'
+    )
+    assert kind in _refused(f"{web.url}/watch?canary", tmp_path / "out", NotAVideo).message
+    assert set(web.hits) <= {"/watch", "/live.m3u8"}
+
+
 def test_a_video_that_is_too_large_is_refused_although_nobody_says_how_large_it_is(web: Web, tmp_path: Path) -> None:
     def endless(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -292,6 +304,8 @@ def test_what_yt_dlp_meets_gets_our_names_and_quotes_no_url() -> None:
         named = _named(DownloadError("canary", _info(met)), "site.example")
         assert named.code == code, met
         assert "canary" not in str(named.as_dict()) and named.hint
+    for said, code in (("HTTP Error 404: Not Found", "source_not_found"), ("timed out", "source_unavailable")):
+        assert _named(DownloadError(f"ERROR: [download] Got error: {said}"), "site.example").code == code
     assert "Private video" in _named(DownloadError("", _info(private)), "site.example").message
 
 

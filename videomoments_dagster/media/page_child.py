@@ -37,6 +37,7 @@ _FORMAT = "best[height>=?720]/(bestvideo,bestaudio)/best/bestvideo"
 _SORTED = ["res:1080", "vcodec:h264", "acodec:aac", "ext:mp4:m4a"]
 _NUMBERING = {"Generic", "HTML5MediaEmbed"}  # they number what a page shows, although it is one
 _TRY_LATER = {408, 425, 429}
+_GOT_ERROR = re.compile(r"Got error: (?:HTTP Error (\d{3}))?")
 _REASON_CHARACTERS = 160
 _MOST_WRAPPINGS = 3
 _LONGEST_PLAYLIST_BYTES = 16 * 1024**2
@@ -110,13 +111,13 @@ def _one_video(ydl: Any, url: str, host: str) -> dict[str, Any]:
     """What the page says about its video, with the formats that we take. Raises NotAVideo."""
     info: Any = ydl.extract_info(url, download=False)
     for _ in range(_MOST_WRAPPINGS):
-        if not info or info.get("_type", "video") not in {"playlist", "multi_video"}:
+        if not info or (info.get("_type") or "video") not in {"playlist", "multi_video"}:
             break
         entries = list(info.get("entries") or ())
         if len(entries) > 1:
             raise NotAVideo(f"The page of {host} shows more than one video.", hint=_HINT)
         info = ydl.process_ie_result(entries[0], download=False) if entries else None
-    if not info or info.get("_type", "video") != "video":
+    if not info or (info.get("_type") or "video") != "video":
         raise NotAVideo(f"The page of {host} shows no video that can be fetched.", hint=_HINT)
     if info.get("is_live") or info.get("live_status") in _LIVE:
         raise _live(host)
@@ -201,17 +202,23 @@ def _named(error: Exception, host: str) -> VideoMomentsError:
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:
             return DiskFull("No space is left for the video.")
         if isinstance(cause, HTTPError):
-            kind = SourceUnavailable if cause.status in _TRY_LATER or cause.status >= 500 else SourceNotFound
-            return kind(f"{host} answers {cause.status} where its page or its video should be.")
+            return _answered(cause.status, host)
         if isinstance(cause, IncompleteRead):
             return SourceIncomplete(f"The connection to {host} broke during the download.")
     if any(isinstance(cause, UnsupportedError) for cause in causes):
         return NotAVideo(f"The page of {host} shows no video that can be fetched.", hint=_HINT)
     if any(isinstance(cause, RequestError) for cause in causes):
         return SourceUnavailable(f"{host} did not answer as it should, or not in time.")
+    if got := _GOT_ERROR.search(str(error)):  # of a segment: its cause is not handed on
+        return _answered(int(got[1]), host) if got[1] else SourceUnavailable(f"{host} did not answer as it should.")
     said = next((cause.orig_msg for cause in causes if isinstance(cause, ExtractorError) and cause.expected), "")
     reason = redacted(re.sub(r"\S*://\S*|\s+", " ", said or "")).strip()[:_REASON_CHARACTERS]
     return NotAVideo(f"The page of {host} shows no video that can be fetched. {reason}".strip(), hint=_HINT)
+
+
+def _answered(status: int, host: str) -> VideoMomentsError:
+    kind = SourceUnavailable if status in _TRY_LATER or status >= 500 else SourceNotFound
+    return kind(f"{host} answers {status} where its page or its video should be.")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
