@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
-from db.queries import failures, moments, requests, runs, videos
+from db.queries import failures, moments, requests, runs, search, videos
 from tests import factories as make
 
 INDEXES = {
     "ix_clips_video_id": "btree (video_id)",
     "ix_moments_generation_config_id": "btree (generation_config_id)",
     "ix_moments_parent_id": "btree (parent_id)",
+    "ix_moments_title_search": "gin (to_tsvector('english'::regconfig, (title)::text)) WITH (fastupdate=off)",
     "ix_moments_video_id_start_time": "btree (video_id, start_time)",
     "ix_pipeline_history_failed": (
         "btree (started_at, identifier) WHERE ((status)::text = ANY "
@@ -32,9 +33,13 @@ INDEXES = {
     ),
     "ix_pipeline_requests_queued": "btree (requested_at, id) WHERE ((state)::text = 'queued'::text)",
     "ix_pipeline_requests_video_identifier_requested_at": "btree (video_identifier, requested_at DESC)",
+    "ix_transcript_passages_search": "gin (search) WITH (fastupdate=off)",
     "ix_transcripts_full_text_search": "gin (to_tsvector('english'::regconfig, full_text))",
     "ix_videos_created_at": "btree (created_at)",
     "ix_videos_source_url": "hash (source_url)",
+    "ix_videos_title_identifier_trigrams": "gin (title gin_trgm_ops, identifier gin_trgm_ops)",
+    "ix_webhook_deliveries_created_at": "btree (created_at, identifier)",
+    "ix_webhook_deliveries_due": "btree (next_attempt_at) WHERE (next_attempt_at IS NOT NULL)",
     "uq_thumbnails_clip_id": "btree (clip_id) WHERE (clip_id IS NOT NULL)",
     "uq_thumbnails_video_id": "btree (video_id) WHERE (video_id IS NOT NULL)",
 }
@@ -90,6 +95,9 @@ SEARCH = text(
         ("ix_transcripts_full_text_search", lambda s: s.execute(SEARCH)),
         ("ix_videos_created_at", lambda s: videos.page(s, limit=1)),
         ("ix_videos_created_at", lambda s: videos.page(s, limit=1, cursor=videos.page(s, limit=1).next_cursor)),
+        ("ix_videos_title_identifier_trigrams", lambda s: videos.page(s, q="talk")),
+        ("ix_transcript_passages_search", lambda s: search.page(s, "tea", limit=1)),
+        ("ix_moments_title_search", lambda s: search.page(s, "tea", limit=1)),
         ("ix_videos_source_url", lambda s: videos.by_source_url(s, "https://example.org/a.mp4")),
         ("uq_videos_identifier", lambda s: videos.get(s, "a")),
         ("ix_moments_video_id_start_time", lambda s: moments.of_video(s, 1)),
