@@ -1,8 +1,13 @@
 """Files by multipart forms that are not what a browser sends."""
 
+import json
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.api.conftest import assert_problem
@@ -54,3 +59,20 @@ def test_the_boundary_may_fall_apart_between_two_packets(client: TestClient) -> 
         f"uploads/a/{answer.json()['request_id']}", Path()
     ) as stored:
         assert stored.read_bytes() == b"\r\n-\r\n--" * 200_000
+
+
+def test_the_commands_of_the_documentation_work(app: FastAPI, server: str, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "uploads.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    file = tmp_path / "My talk.mp4"
+    file.write_bytes(b"movie" * 1000)
+    environment = {"PATH": os.environ["PATH"], "API": server, "FILE": str(file)}
+    script = "set -eo pipefail\n" + "\necho\n".join(blocks)
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    form, *_, upload = (json.loads(line) for line in done.stdout.splitlines() if line)
+    assert form["video_id"] == "My-talk"
+    assert upload["offset"] == upload["length"] == 5000
+    assert upload["submitted"]["video_id"].startswith("My-talk-")
