@@ -11,6 +11,7 @@ from uvicorn.config import STARTUP_FAILURE
 from api.app import create_app
 from api.events import StatusHub
 from videomoments_dagster import logs
+from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.settings import get_settings
 
 _SHUTDOWN_SECONDS = 2
@@ -35,7 +36,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=settings.backend_port)
     options = parser.parse_args()
     logs.configure("api", settings.log_format)
-    app = create_app(settings)
+    try:
+        app = create_app(settings.model_copy(update={"backend_host": options.host}))
+    except VideoMomentsError as error:
+        sys.exit(f"{error.message} {error.hint}")
     config = uvicorn.Config(
         app,
         host=options.host,

@@ -73,7 +73,7 @@ def refuse_public_address(services: Services) -> None:
     if not is_loopback(host) and not Keys.any_ever(services):
         raise InvalidConfig(
             f"BACKEND_HOST is {host}, but the API has no keys and must not be reached from other machines.",
-            hint="Make a key first: `videomoments keys create NAME --scope admin`; or set BACKEND_HOST=127.0.0.1.",
+            hint="Start it with BACKEND_HOST=127.0.0.1, and make one: `videomoments keys create NAME --scope admin`.",
         )
 
 

@@ -299,7 +299,7 @@ class Settings(BaseSettings):
     def operator_key(self) -> str:
         """The API key of whoever can read the data directory: admin at the API that has the same one. Made on first
         use, mode 0600. Raises OSError for somebody else's."""
-        return self._made_once("api.key", new_key)
+        return self._made_once("api.key", new_key).strip()
 
     def operator_key_for(self, url: str) -> str | None:
         """The operator's key, only for the API of the platform that runs in `home`."""

@@ -2,6 +2,8 @@
 
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -102,7 +104,7 @@ def test_every_route_is_refused_without_a_key_and_with_a_smaller_scope(
         if method != "HEAD":
             assert_problem(answer, 401, "unauthorized")
         needed = needed_scope(method, path)
-        assert needed == needed_scope(method, url) != None, where  # noqa: E711
+        assert needed and needed == needed_scope(method, url), where
         assert (needed == "admin") == path.startswith("/api/admin"), where
         assert needed != "read" or method in {"GET", "HEAD", "OPTIONS"}, where
         if small := smaller[needed]:
@@ -386,6 +388,20 @@ def test_an_origin_is_named_whole(origins: str, home: Any, monkeypatch: pytest.M
     monkeypatch.setenv("VIDEOMOMENTS_CORS_ORIGINS", origins)
     with pytest.raises(ValueError, match="CORS_ORIGINS"):
         Settings()  # pyright: ignore[reportCallIssue]
+
+
+def test_the_address_of_the_command_line_counts_too(settings: Settings) -> None:
+    """`python -m api --host` is as bound to it as BACKEND_HOST."""
+    environment = {
+        "DATABASE_URL": settings.database_url,
+        "REDIS_URL": settings.redis_url,
+        "VIDEOMOMENTS_HOME": str(settings.home),
+    }
+    command = [sys.executable, "-m", "api", "--host", "0.0.0.0", "--port", "0"]  # noqa: S104
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "has no keys" in ended.stderr and "videomoments keys create" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_with_a_key_it_may_listen_for_others_and_never_without(
