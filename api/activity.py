@@ -51,7 +51,7 @@ def status_of(services: Services, video: str) -> PipelineStatus:
 
 
 def _status_of_rows(services: Services, video: str) -> PipelineStatus:
-    with services.database.session() as session:
+    with services.database.read() as session:
         request = requests.newest(session, video)
         run = next(iter(runs.page(session, video, limit=1).items), None)
         if request is None and run is None:

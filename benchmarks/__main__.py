@@ -7,9 +7,16 @@ import os
 import platform
 import sys
 
-from benchmarks import growth, latency, run_overhead, tunnels, workers
+from benchmarks import api, growth, latency, run_overhead, tunnels, workers
 
-TABLES = {"run_overhead": run_overhead, "latency": latency, "workers": workers, "growth": growth, "tunnels": tunnels}
+TABLES = {
+    "run_overhead": run_overhead,
+    "latency": latency,
+    "workers": workers,
+    "growth": growth,
+    "tunnels": tunnels,
+    "api": api,
+}
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(TABLES)

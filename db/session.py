@@ -4,13 +4,14 @@ Not here: queries (db/queries), and where the database is (the caller gives a re
 """
 
 import os
+import select
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DataError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -28,19 +29,25 @@ class Database:
         """`url` starts with `postgresql+psycopg2://`; anything else raises InvalidConfig."""
         address = parse_url(url)
         self._name = server_name(address)
-        self.engine: Engine = create_engine(
-            address,
-            pool_size=pool_size,
-            max_overflow=max_overflow,
-            pool_timeout=POOL_TIMEOUT_SECONDS,
-            pool_pre_ping=True,
-            pool_use_lifo=True,
-            connect_args=connect_arguments(address),
-            hide_parameters=True,  # errors are logged, and values may be secret
+        common: dict[str, Any] = {
+            "pool_size": pool_size,
+            "max_overflow": max_overflow,
+            "pool_timeout": POOL_TIMEOUT_SECONDS,
+            "pool_use_lifo": True,
+            "connect_args": connect_arguments(address),
+            "hide_parameters": True,  # errors are logged, and values may be secret
+        }
+        self.engine: Engine = create_engine(address, **common)
+        self.reader: Engine = create_engine(
+            address, **common, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
         )
         event.listen(self.engine, "connect", _set_up)
+        event.listen(self.reader, "connect", _set_up_reader)
+        for engine in (self.engine, self.reader):
+            event.listen(engine, "checkout", _refuse_cut)
+            _forget_in_children(engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        _forget_in_children(self.engine)
+        self._reads = sessionmaker(self.reader, expire_on_commit=False)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -54,9 +61,10 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session whose transaction PostgreSQL itself keeps read-only. Raises as `session` does."""
-        with named_errors(self._name), self._sessions() as session:
-            session.connection(execution_options={"postgresql_readonly": True})
+        """A session that PostgreSQL itself keeps read-only, without a transaction around its statements: each sees
+        what is committed when it begins, as it would within one, and BEGIN and COMMIT are not sent. Raises as `session`
+        does."""
+        with named_errors(self._name), self._reads() as session:
             yield session
 
     def ping(self) -> str:
@@ -67,6 +75,7 @@ class Database:
     def dispose(self) -> None:
         """Close every idle connection. The object can be used again."""
         self.engine.dispose()
+        self.reader.dispose()
 
 
 def parse_url(url: str) -> URL:
@@ -131,17 +140,35 @@ def _forget_in_children(engine: Engine) -> None:
     os.register_at_fork(after_in_child=forget)
 
 
+_SET_UP = (
+    "SET TIME ZONE 'UTC'; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10;"
+    " SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000"
+)
+"""Timestamps read as UTC whatever the server's zone, and the server notices within a minute that this host is gone: a
+transaction that its death left open would keep its locks for two hours. By SET: poolers refuse it as a start-up option.
+"""
+
+
 def _set_up(connection: Any, _: object) -> None:
-    """Timestamps read as UTC whatever the server's zone, and the server notices within a minute that this host is gone:
-    a transaction that its death left open would keep its locks for two hours. By SET: poolers refuse it as a start-up
-    option."""
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SET TIME ZONE 'UTC'; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10;"
-            " SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000"
-        )
+        cursor.execute(_SET_UP)
     connection.autocommit = False
+
+
+def _set_up_reader(connection: Any, _: object) -> None:
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"{_SET_UP}; SET default_transaction_read_only = on")
+
+
+def _refuse_cut(connection: Any, _record: object, _proxy: object) -> None:
+    """An idle connection that has something to read was ended by the server: the pool takes another. Asking the server
+    instead, as pool_pre_ping does, would double the round trips of most requests."""
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    if waiting.poll(0):
+        raise DisconnectionError
 
 
 def server_name(address: URL) -> str:

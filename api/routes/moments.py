@@ -30,7 +30,7 @@ def list_moments(
 ) -> list[Moment]:
     """In the order of the video; a moment comes before the one that refines it."""
     with here.database.read() as session:
-        found = moments.of_video(session, videos.require(session, video).id, refined=refined)
+        found = moments.of_named_video(session, video, refined=refined)
     return [shown(each, here) for each in found]
 
 

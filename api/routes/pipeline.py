@@ -55,7 +55,7 @@ def get_pipeline_status_of(video: VideoId, here: Here) -> Status:
 @router.get("/{video}/history", summary="List a video's runs", responses=described(404))
 def list_video_runs(video: VideoId, here: Here, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> RunPage:
     """Newest first; runs that failed before the video was stored are there too."""
-    with here.database.session() as session:
+    with here.database.read() as session:
         page = runs.page(session, video, limit=limit, cursor=cursor)
         if not page.items and cursor is None and videos.get(session, video) is None:
             raise NotFound(f"There is no video {video!r}, and it never had a run.")
@@ -69,7 +69,7 @@ def get_video_run(
     run_id: Annotated[str, Path(alias="run", max_length=100, description="The run's `id` in the history")],
 ) -> RunDetails:
     """With its stages, their times and errors, for a day after its end."""
-    with here.database.session() as session:
+    with here.database.read() as session:
         view = runs.get(session, video, run_id)
     if view is None:
         raise NotFound(f"Video {video!r} has no run {run_id!r}.", hint=f"/api/pipeline/{video}/history lists its runs.")
@@ -90,7 +90,7 @@ def list_failures(here: Here, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = Non
 @router.get("/recent", summary="List recent runs", responses=described())
 def list_recent_runs(here: Here, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> RunPage:
     """The runs of all videos, newest first."""
-    with here.database.session() as session:
+    with here.database.read() as session:
         page = runs.recent(session, limit=limit, cursor=cursor)
     return RunPage.model_construct(items=[run(each) for each in page.items], next_cursor=page.next_cursor)
 

@@ -24,7 +24,7 @@ router = APIRouter()
 )
 def get_transcript(video: VideoId, here: Here) -> Transcript:
     """The whole text with the times of its words and sentences, in seconds."""
-    with here.database.session() as session:
+    with here.database.read() as session:
         row = transcripts.get(session, videos.require(session, video).id)
     if row is None:
         raise NotFound(f"Video {video!r} has no transcript yet.", hint="The pipeline makes it; see its status.")
@@ -45,7 +45,7 @@ def get_answers(
     here: Here,
 ) -> RedirectResponse:
     """Redirects to a signed URL of gzip'd JSON: every question, its answer, and what it took to derive the rows."""
-    with here.database.session() as session:
+    with here.database.read() as session:
         videos.require(session, video)
     name = names.answers(video, asset)
     if here.store.stat(name) is None:
@@ -56,7 +56,7 @@ def get_answers(
 @router.get("/api/videos/{video}/clips", summary="List clips", tags=["Clips"], responses=described(404))
 def list_clips(video: VideoId, here: Here) -> list[Clip]:
     """In the order of the video."""
-    with here.database.session() as session:
+    with here.database.read() as session:
         found = clips.of_video(session, videos.require(session, video).id)
     return [clip(each, here) for each in found]
 

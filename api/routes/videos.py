@@ -63,7 +63,7 @@ def list_videos(
     has_moments: Annotated[bool | None, Query(description="Only videos with, or without, moments")] = None,
 ) -> VideoPage:
     """Newest first, a page at a time."""
-    with here.database.session() as session:
+    with here.database.read() as session:
         page = videos.page(session, limit=limit, cursor=cursor, q=q, has_moments=has_moments)
     return VideoPage.model_construct(items=[video(each, here) for each in page.items], next_cursor=page.next_cursor)
 
@@ -101,7 +101,7 @@ async def upload_video(request: Request, here: Here, idempotency_key: Idempotenc
 @router.get("/{video}", summary="Show a video", responses=described(404))
 def get_video(video: VideoId, here: Here) -> VideoDetails:
     """Every column, and how much there is of what."""
-    with here.database.session() as session:
+    with here.database.read() as session:
         view = videos.overview(session, video)
     return video_details(view, here)
 
@@ -170,5 +170,5 @@ def _wants_representation(prefer: str | None) -> bool:
 
 
 def _cloud_url(identifier: str, here: Here) -> str:
-    with here.database.session() as session:
+    with here.database.read() as session:
         return videos.require(session, identifier).cloud_url

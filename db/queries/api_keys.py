@@ -8,7 +8,7 @@ from sqlalchemy import Row, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db.models import ApiKey
-from db.queries.paging import Page, fetch
+from db.queries.paging import Keyset, Page
 
 USE_NOTED_EVERY = timedelta(minutes=1)
 """A key in constant use costs one write in this time, whatever the number of processes."""
@@ -93,15 +93,8 @@ def any_ever(session: Session) -> bool:
 
 def page(session: Session, *, limit: int, cursor: str | None) -> Page[ApiKeyView]:
     """Newest first; those that are no longer good, too."""
-    return fetch(
-        session,
-        select(*_COLUMNS),
-        time=ApiKey.created_at,
-        identifier=ApiKey.identifier,
-        limit=limit,
-        cursor=cursor,
-        make=_view,
-    )
+    keyset = Keyset(select(*_COLUMNS), time=ApiKey.created_at, identifier=ApiKey.identifier)
+    return keyset.fetch(session, limit=limit, cursor=cursor, make=_view)
 
 
 def revoke(session: Session, identifier: str) -> ApiKeyView | None:

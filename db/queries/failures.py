@@ -10,7 +10,7 @@ from sqlalchemy import and_, exists, func, or_, select, true
 from sqlalchemy.orm import Session, aliased
 
 from db.models import PipelineRequest, PipelineRun, Video
-from db.queries.paging import DEFAULT_LIMIT, MAX_LIMIT, Page, fetch
+from db.queries.paging import DEFAULT_LIMIT, MAX_LIMIT, Keyset, Page
 from db.queries.requests import ACTIVE
 
 
@@ -71,15 +71,8 @@ def page(session: Session, *, limit: int = DEFAULT_LIMIT, cursor: str | None = N
             ~exists().where(PipelineRequest.video_identifier == name, PipelineRequest.state.in_(ACTIVE)),
         )
     )
-    return fetch(
-        session,
-        statement,
-        time=PipelineRun.started_at,
-        identifier=PipelineRun.identifier,
-        limit=limit,
-        cursor=cursor,
-        make=_view,
-    )
+    keyset = Keyset(statement, time=PipelineRun.started_at, identifier=PipelineRun.identifier)
+    return keyset.fetch(session, limit=limit, cursor=cursor, make=_view)
 
 
 def every(session: Session) -> Iterator[FailureView]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Select, literal, tuple_
+from sqlalchemy import Integer, Row, Select, bindparam, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from videomoments_dagster.errors import InvalidInput
@@ -27,35 +27,32 @@ class Page(Generic[Item]):
     next_cursor: str | None
 
 
-def fetch(
-    session: Session,
-    statement: Select[Any],
-    *,
-    time: InstrumentedAttribute[datetime],
-    identifier: InstrumentedAttribute[str],
-    limit: int,
-    cursor: str | None,
-    make: Callable[[Row[Any]], Item],
-) -> Page[Item]:
-    """One page of `statement`, newest first; one query. `statement` must select `time` and `identifier`.
+class Keyset:
+    """`statement` in pages, newest first. It must select `time` and `identifier`. Made once where it is always the
+    same: building a statement costs more than asking."""
 
-    Raises InvalidInput for a limit outside 1..200 and for a cursor that no page gave.
-    """
-    if not 1 <= limit <= MAX_LIMIT:
-        raise InvalidInput(f"A page has 1 to {MAX_LIMIT} items, not {limit}.")
-    if cursor is not None:
-        statement = statement.where(_after(time, identifier, cursor))
-    rows = session.execute(statement.order_by(time.desc(), identifier.desc()).limit(limit + 1)).all()
-    items, more = rows[:limit], len(rows) > limit
-    next_cursor = _encode(items[-1]._mapping[time], items[-1]._mapping[identifier]) if more else None
-    return Page([make(row) for row in items], next_cursor)
+    def __init__(
+        self, statement: Select[Any], *, time: InstrumentedAttribute[datetime], identifier: InstrumentedAttribute[str]
+    ) -> None:
+        in_order = statement.order_by(time.desc(), identifier.desc()).limit(bindparam("rows", type_=Integer))
+        after = tuple_(time, identifier) < tuple_(bindparam("after_time", type_=time.type), bindparam("after_name"))
+        self._time, self._identifier = time, identifier
+        self._first, self._next = in_order, in_order.where(after)
 
-
-def _after(
-    time: InstrumentedAttribute[datetime], identifier: InstrumentedAttribute[str], cursor: str
-) -> ColumnElement[bool]:
-    at, name = _decode(cursor)
-    return tuple_(time, identifier) < tuple_(literal(at), literal(name))
+    def fetch(
+        self, session: Session, *, limit: int, cursor: str | None, make: Callable[[Row[Any]], Item]
+    ) -> Page[Item]:
+        """One page, by one query. Raises InvalidInput for a limit outside 1..200 and for a cursor that no page gave."""
+        if not 1 <= limit <= MAX_LIMIT:
+            raise InvalidInput(f"A page has 1 to {MAX_LIMIT} items, not {limit}.")
+        values: dict[str, Any] = {"rows": limit + 1}
+        if cursor is not None:
+            values["after_time"], values["after_name"] = _decode(cursor)
+        rows = session.execute(self._next if cursor is not None else self._first, values).all()
+        items, more = rows[:limit], len(rows) > limit
+        last = items[-1]._mapping if more else None
+        next_cursor = _encode(last[self._time], last[self._identifier]) if last else None
+        return Page([make(row) for row in items], next_cursor)
 
 
 def _encode(at: datetime, identifier: str) -> str:

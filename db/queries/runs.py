@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.models import Clip, Moment, PipelineRun, Video
-from db.queries.paging import DEFAULT_LIMIT, Page, fetch
+from db.queries.paging import DEFAULT_LIMIT, Keyset, Page
 
 _IDENTIFIER_CHARACTERS = 100  # pipeline_history.identifier
 VIDEO_CHARACTERS = _IDENTIFIER_CHARACTERS - len("pipeline:") - len(":1234567890123")
@@ -173,12 +173,5 @@ def _views() -> Select[Any]:
 
 
 def _page(session: Session, statement: Select[Any], limit: int, cursor: str | None) -> Page[RunView]:
-    return fetch(
-        session,
-        statement,
-        time=PipelineRun.started_at,
-        identifier=PipelineRun.identifier,
-        limit=limit,
-        cursor=cursor,
-        make=lambda row: RunView(*row),
-    )
+    keyset = Keyset(statement, time=PipelineRun.started_at, identifier=PipelineRun.identifier)
+    return keyset.fetch(session, limit=limit, cursor=cursor, make=lambda row: RunView(*row))

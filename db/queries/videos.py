@@ -4,13 +4,13 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, exists, func, or_, select, update
+from sqlalchemy import Select, bindparam, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.models import Clip, Moment, PipelineRun, Thumbnail, Transcript, Video
 from db.queries import runs
-from db.queries.paging import DEFAULT_LIMIT, Page, fetch
+from db.queries.paging import DEFAULT_LIMIT, Keyset, Page
 from videomoments_dagster.errors import NotFound
 
 _LITERALLY = str.maketrans({character: f"\\{character}" for character in "%_\\"})
@@ -110,27 +110,20 @@ def page(
     has_moments: bool | None = None,
 ) -> Page[VideoOverview]:
     """Newest first, in one query. `q`: part of the title or identifier, in any case, taken literally."""
-    statement = _overviews()
+    statement = _OVERVIEWS
     if q:
         part = f"%{q.translate(_LITERALLY)}%"
         statement = statement.where(or_(Video.title.ilike(part), Video.identifier.ilike(part)))
     if has_moments is not None:
         some = exists().where(Moment.video_id == Video.id)
         statement = statement.where(some if has_moments else ~some)
-    return fetch(
-        session,
-        statement,
-        time=Video.created_at,
-        identifier=Video.identifier,
-        limit=limit,
-        cursor=cursor,
-        make=lambda row: VideoOverview(*row),
-    )
+    keyset = _PAGES if statement is _OVERVIEWS else _pages(statement)
+    return keyset.fetch(session, limit=limit, cursor=cursor, make=lambda row: VideoOverview(*row))
 
 
 def overview(session: Session, identifier: str) -> VideoOverview:
     """One video as lists show it. Raises NotFound."""
-    row = session.execute(_overviews().where(Video.identifier == identifier)).one_or_none()
+    row = session.execute(_OVERVIEW, {"identifier": identifier}).one_or_none()
     return VideoOverview(*row) if row else _missing(identifier)
 
 
@@ -149,6 +142,16 @@ def _overviews() -> Select[Any]:
     }
     names = [field.name for field in fields(VideoOverview)]
     return select(*(derived[name].label(name) if name in derived else getattr(Video, name) for name in names))
+
+
+def _pages(statement: Select[Any]) -> Keyset:
+    return Keyset(statement, time=Video.created_at, identifier=Video.identifier)
+
+
+_OVERVIEWS = _overviews()
+_PAGES = _pages(_OVERVIEWS)
+_OVERVIEW = _OVERVIEWS.where(Video.identifier == bindparam("identifier"))
+"""Built once: building them costs more than asking."""
 
 
 def _missing(identifier: str) -> Any:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.models import Moment, PipelineRequest, Video, WebhookDelivery
-from db.queries.paging import DEFAULT_LIMIT, Page, fetch
+from db.queries.paging import DEFAULT_LIMIT, Keyset, Page
 
 State = Literal["pending", "delivered", "failed"]
 MOST_LOOKED_AT = 10_000
@@ -208,15 +208,8 @@ def page(
         statement = statement.where(PipelineRequest.video_identifier == video)
     if state is not None:
         statement = statement.where(_STATES[state])
-    return fetch(
-        session,
-        statement,
-        time=WebhookDelivery.created_at,
-        identifier=WebhookDelivery.identifier,
-        limit=limit,
-        cursor=cursor,
-        make=_view,
-    )
+    keyset = Keyset(statement, time=WebhookDelivery.created_at, identifier=WebhookDelivery.identifier)
+    return keyset.fetch(session, limit=limit, cursor=cursor, make=_view)
 
 
 def prune(session: Session, before: datetime, limit: int) -> int:

@@ -104,11 +104,14 @@ def statements(services: Services) -> QueryCounter:
         def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
             sent.append(statement)
 
-        event.listen(services.database.engine, "before_cursor_execute", note)
+        engines = (services.database.engine, services.database.reader)
+        for engine in engines:
+            event.listen(engine, "before_cursor_execute", note)
         try:
             yield sent
         finally:
-            event.remove(services.database.engine, "before_cursor_execute", note)
+            for engine in engines:
+                event.remove(engine, "before_cursor_execute", note)
 
     return collect
 

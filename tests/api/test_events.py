@@ -116,6 +116,7 @@ def test_every_change_is_an_event_and_what_was_missed_comes_first(settings: Sett
                 assert json.loads(half["data"])["stages"][0]["progress"] == 0.5
                 assert first["id"] < begun["id"] == half["id"]
                 assert api.app.state.services.database.engine.pool.checkedout() == 0
+                assert api.app.state.services.database.reader.pool.checkedout() == 0
             await until(lambda: api.app.state.events.listeners == 0)
             api.live.stage_completed("talk", Stage.VIDEO_DOWNLOAD)
             api.live.stage_started("talk", Stage.AUDIO_EXTRACTION)

@@ -186,4 +186,5 @@ def test_many_requests_at_once_do_not_starve_the_pool(client: TestClient, servic
     with ThreadPoolExecutor(len(paths)) as pool:
         codes = list(pool.map(lambda path: client.get(path).status_code, paths))
     assert codes == [200] * len(paths)
-    assert services.database.engine.pool.checkedout() == 0  # pyright: ignore[reportAttributeAccessIssue]
+    for engine in (services.database.engine, services.database.reader):
+        assert engine.pool.checkedout() == 0  # pyright: ignore[reportAttributeAccessIssue]

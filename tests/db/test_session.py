@@ -101,10 +101,12 @@ def test_a_pool_that_is_used_up_says_so(database: Database, monkeypatch: pytest.
     monkeypatch.setattr("db.session.POOL_TIMEOUT_SECONDS", 0.05)
     small = Database(database.engine.url.render_as_string(hide_password=False), pool_size=1, max_overflow=1)
     with ExitStack() as stack:
-        stack.enter_context(small.read())
-        stack.enter_context(small.session()).execute(text("SELECT 1"))
-        with pytest.raises(ServiceUnavailable, match="busy"), small.read():
-            pass
+        for _ in range(2):
+            stack.enter_context(small.read()).execute(text("SELECT 1"))
+        with pytest.raises(ServiceUnavailable, match="busy"), small.read() as session:
+            session.execute(text("SELECT 1"))
+        with small.session() as session:
+            session.execute(text("SELECT 1"))  # who reads takes nothing from who writes
     small.dispose()
 
 
