@@ -25,7 +25,8 @@ def again(
 def generate(services: Services, url: str, config: PipelineConfig, idempotency_key: str | None) -> Submission:
     """Moments of the video at `url`, as `config` says: of its transcript when it has one, else by the whole pipeline.
     Raises as `submission.submit_url` and `submission.start` do."""
-    source_url = canonical_url(validate_url(url, allow_private=services.settings.allow_private_urls))
+    settings = services.settings
+    source_url = canonical_url(validate_url(url, allow_private=settings.allow_private_urls, ports=settings.fetch_ports))
     with services.database.read() as session:
         row = requests.by_idempotency_key(session, idempotency_key) if idempotency_key else None
         known = videos.by_source_url(session, source_url)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.media.make import frame_numbers, tones
 from tests.web import Answer, Web, serving
-from videomoments_dagster.errors import AddressRefused, NotAVideo, SourceTooLarge, VideoMomentsError
+from videomoments_dagster.errors import AddressRefused, NotAVideo, SourceNotFound, SourceTooLarge, VideoMomentsError
 from videomoments_dagster.media.fetch import FetchedFile, fetch
 from videomoments_dagster.media.probe import probe
 from videomoments_dagster.settings import get_settings
@@ -106,6 +106,16 @@ def test_the_video_of_a_page_is_fetched_with_its_title_and_nothing_of_the_user_i
     assert web.hits["/media/talk.mp4"] == 1
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["source"]
     assert list(traces.iterdir()) == []
+
+
+def test_a_plain_file_starts_no_process(web: Web, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "talk").write_bytes(b"no page")
+    with caplog.at_level("INFO", "videomoments.processes"):
+        got = _fetch(web.serve_file("/talk.mp4", tmp_path / "talk"), tmp_path / "out")
+        assert caplog.records == []
+        _refused(web.serve_status("/gone.mp4", 404), tmp_path / "gone", SourceNotFound)
+        assert caplog.records == []
+    assert (got.size_bytes, got.title) == (7, None)
 
 
 def _serve_segments(web: Web, playlist: Path) -> list[Path]:
