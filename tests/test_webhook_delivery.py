@@ -130,7 +130,7 @@ def test_a_receiver_that_is_not_there_or_never_ends_its_answer_is_left_in_time(
     slow = _tell(web, settings, drip)
     ended.set()
     assert (slow.is_delivered, slow.is_final) == (False, False)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8
 
 
 def test_the_address_is_judged_at_delivery_too(home: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -68,7 +67,7 @@ class Stream:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Running]:
     app = create_app(settings)
-    server = Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2), app.state.events)
+    server = Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=60), app.state.events)
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110  # it has no event
         await asyncio.sleep(0.01)
@@ -176,10 +175,9 @@ def test_a_hundred_follow_one_video_and_all_are_let_go_as_the_server_stops(setti
             assert api.app.state.events.listeners == FOLLOWERS
             api.live.run_started("talk", "a run")
             await until(lambda: heard.count("change") == FOLLOWERS)
-            began = time.monotonic()
             api.server.should_exit = True
-            await asyncio.gather(*tasks)
-            assert time.monotonic() - began < 1.5, "not only when uvicorn cancels what is left after its 2 s"
+            async with asyncio.timeout(20):  # not only when uvicorn cancels what is left, after 60 s here
+                await asyncio.gather(*tasks)
             assert api.app.state.events.listeners == 0
 
     asyncio.run(story())
