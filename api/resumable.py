@@ -17,7 +17,7 @@ from api import receiving
 from api.receiving import Sender, UploadBusy
 from api.services import Services
 from api.submission import Submission
-from api.tus import Checksum, OffsetMismatch, parse_metadata
+from api.tus import UNTOLD_KEY, Checksum, OffsetMismatch, parse_metadata
 from api.uploads import Wishes, check, submit
 from videomoments_dagster.disk_usage import measure
 from videomoments_dagster.errors import (
@@ -37,7 +37,7 @@ IDLE_SECONDS = 3600.0
 """Nothing came for so long: it makes room for another, when there is none."""
 _FREE_BYTES = 1024**3
 """Left on the disk for everybody else."""
-_KEYS = {"filename", "title", "identifier", "config", "idempotency_key"}
+_KEYS = {"filename", "title", "identifier", "config", "idempotency_key", "webhook_url", UNTOLD_KEY}
 _KEYS_OF_CLIENTS = {"name", "type", "filetype", "contentType", "relativePath"}
 """Sent by every browser's client, whether asked for or not; `name` is the file's."""
 _CONTENT, _PART = "content", "part"
@@ -142,7 +142,7 @@ async def receive(
         if upload.submitted:
             return upload
         if metadata is not None:
-            _wishes(metadata)
+            await run_in_threadpool(check, services, _wishes(metadata))
             _Record(upload.length, metadata).write(directory)
         await _add(directory, body, sender, upload.length - offset, checksum)
         return await receiving.to_the_end(_submit, services, upload_id, directory)

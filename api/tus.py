@@ -19,6 +19,8 @@ VERSION = "1.0.0"
 MEDIA_TYPE = "application/offset+octet-stream"
 EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum"
 ALGORITHMS = ("md5", "sha1", "sha256")
+UNTOLD_KEY = "webhook_secret"
+"""The one key of Upload-Metadata that is never told again."""
 _MOST_BYTES = 2**53
 """More can't be counted by every client: the largest exact integer of JavaScript."""
 _METADATA_CHARACTERS = 16 * 1024
@@ -103,7 +105,14 @@ def parse_metadata(header: str) -> dict[str, str]:
             found[key] = _decoded("Upload-Metadata", encoded).decode()
         except UnicodeDecodeError:
             raise InvalidInput(f"The value of {key[:40]!r} in Upload-Metadata is not UTF-8.") from None
+        if "\0" in found[key]:
+            raise InvalidInput(f"The value of {key[:40]!r} in Upload-Metadata has a zero byte.")
     return found
+
+
+def without_secret(metadata: str) -> str:
+    """`Upload-Metadata`, to be shown."""
+    return ",".join(pair for pair in metadata.split(",") if pair.strip().partition(" ")[0] != UNTOLD_KEY)
 
 
 def http_date(at: datetime) -> str:

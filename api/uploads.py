@@ -60,7 +60,8 @@ class Wishes:
 
 
 def check(services: Services, wishes: Wishes) -> None:
-    """Whether `submit` would take the file, before it is sent. Raises Conflict."""
+    """Whether `submit` would take the file, before it is sent. Raises Conflict, and what Webhook.parse does."""
+    Webhook.parse(wishes.webhook_url, wishes.webhook_secret, services.settings)
     if wishes.identifier:
         submission.refuse_if_taken(services, wishes.identifier, wishes.idempotency_key)
 

@@ -27,7 +27,7 @@ Metadata = Annotated[
     Header(
         alias="Upload-Metadata",
         description="Pairs of a key and a value in base64, with commas between: `filename`, `title`, `identifier`,"
-        " `config` (JSON), `idempotency_key`",
+        " `config` (JSON), `idempotency_key`, `webhook_url`, `webhook_secret`",
         examples=["filename dGFsay5tcDQ=,title QSB0YWxr"],
     ),
 ]
@@ -138,7 +138,8 @@ async def create_upload(
 def get_upload_offset(upload_id: UploadId, here: Here) -> Response:
     """`Upload-Offset` of `Upload-Length` bytes are there: go on with the byte after them."""
     found = resumable.submit_if_complete(here, resumable.find(here, str(upload_id)))
-    metadata = {"Upload-Metadata": found.metadata} if found.metadata else {}
+    shown = tus.without_secret(found.metadata)
+    metadata = {"Upload-Metadata": shown} if shown else {}
     return Response(headers=_headers(found) | {"Upload-Length": str(found.length)} | metadata)
 
 

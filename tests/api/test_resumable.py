@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 
 from api import receiving, resumable
 from api.services import Services
+from db.queries import requests
 from tests.api.conftest import QueryCounter, assert_problem, messages
 from videomoments_dagster.requests.stream import STREAM
 from videomoments_dagster.storage import names
@@ -27,6 +28,7 @@ TUS = {"Tus-Resumable": "1.0.0"}
 BYTES = {"Content-Type": "application/offset+octet-stream"}
 CONTENT = bytes(range(256)) * 20
 LENGTH = len(CONTENT)
+SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 
 
 def metadata(**fields: str) -> dict[str, str]:
@@ -113,6 +115,19 @@ def test_an_upload_that_was_given_up_is_gone_with_its_bytes(client: TestClient, 
     assert_problem(client.get(url), 404, "not_found")
 
 
+def test_a_webhook_is_kept_and_its_secret_not_told(client: TestClient, services: Services) -> None:
+    hook = {"webhook_url": "https://example.org/hook", "webhook_secret": SECRET}
+    url = begin(client, 1, **hook).headers["location"]
+    shown = client.head(url, headers=TUS).headers["upload-metadata"]
+    assert "webhook_url " in shown
+    assert "secret" not in shown
+    request_id = send(client, url, b"x").headers["videomoments-request-id"]
+    with services.database.read() as session:
+        row = requests.get(session, request_id)
+        assert row
+        assert (row.webhook_url, row.webhook_secret) == (hook["webhook_url"], SECRET)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("headers", "status", "code"),
@@ -136,6 +151,8 @@ class TestRefusals:
             (metadata(config="[1]"), 422, "invalid_input"),
             (metadata(config='{"max_momentz": 1}'), 422, "invalid_config"),
             (metadata(identifier="../../etc/passwd"), 422, "invalid_identifier"),
+            (metadata(idempotency_key="a\0b"), 422, "invalid_input"),
+            (metadata(webhook_url="ftp://example.org"), 422, "address_refused"),
             (metadata(idempotency_key="k" * 256), 422, "invalid_input"),
             ({"Tus-Resumable": "0.2.2"}, 412, "tus_version_mismatch"),
         ],
