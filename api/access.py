@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.body_limits import BodyLimits
+from api.body_limits import BodyLimits, without_body
 from api.keys import Grant, Keys
 from api.problems import problem_of
 from api.rate_limits import FailedKeys, RateLimits
@@ -109,7 +109,7 @@ class Access:
             try:
                 await self._check(scope)
             except VideoMomentsError as error:
-                await problem_of(error)(scope, receive, send)
+                await without_body(problem_of(error), scope)(scope, receive, send)
                 return
         elif scope["type"] != "lifespan":  # no route of ours is anything else
             await send({"type": "websocket.close", "code": 1008})

@@ -5,6 +5,7 @@ import re
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem, problem_of
@@ -35,7 +36,7 @@ class BodyLimits:
             return
         too_large = TooLarge(f"The body is larger than {BODY_BYTES} bytes.")
         if length is not None and length.isdecimal() and int(length) > BODY_BYTES:
-            await problem_of(too_large)(scope, receive, send)
+            await without_body(problem_of(too_large), scope)(scope, receive, send)
             return
         try:
             async with asyncio.timeout(self._seconds):
@@ -50,7 +51,7 @@ class BodyLimits:
         except ClientDisconnect:
             return
         if body is None:
-            await problem_of(too_large)(scope, receive, send)
+            await without_body(problem_of(too_large), scope)(scope, receive, send)
             return
         if body and not _JSON.match(headers.get("content-type", "")):
             detail = f"{scope['method']} {scope['path'][:200]} reads JSON."
@@ -59,6 +60,15 @@ class BodyLimits:
             await answer(scope, receive, send)
             return
         await self._app(scope, _again(body, receive), send)
+
+
+def without_body(answer: Response, scope: Scope) -> Response:
+    """`answer`, after which the server must not go on reading a large body only to throw it away."""
+    headers = Headers(scope=scope)
+    length = headers.get("content-length", "0")
+    if "transfer-encoding" in headers or (length.isdecimal() and int(length) > BODY_BYTES):
+        answer.headers["Connection"] = "close"
+    return answer
 
 
 def _over_http_1(scope: Scope) -> bool:

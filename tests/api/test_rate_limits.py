@@ -162,6 +162,13 @@ class TestBodies:
         file = {"file": ("v.mp4", b"x" * (BODY_BYTES + 1), "video/mp4")}
         assert client.post("/api/videos/upload", files=file).status_code == 202
 
+    def test_a_refused_upload_is_not_read_to_its_end(self, limited: TestClient) -> None:
+        body = b"x" * (BODY_BYTES + 1)
+        refused = limited.post("/api/videos/upload", content=body, headers={"Authorization": "Bearer wrong"})
+        assert refused.status_code == 401 and refused.headers["connection"] == "close"
+        small = limited.post("/api/videos", json={}, headers={"Authorization": "Bearer wrong"})
+        assert small.status_code == 401 and "connection" not in small.headers
+
     def test_a_slow_one_ends(self) -> None:
         status, read = sent_to_limits(b"{", length="1000", pause_seconds=0.01, limit_seconds=0.05)
         assert status == 408 and read < 6
