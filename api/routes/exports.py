@@ -57,7 +57,7 @@ def export_moments(
 
 def attachment(text: str, media_type: str, name: str) -> Response:
     """A file to be saved. `name` is made of an identifier and an ending: ASCII, without quotes or separators."""
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(text.encode(), media_type=media_type, headers=headers)
 
 

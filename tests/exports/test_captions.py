@@ -44,7 +44,7 @@ words_of_any_kind = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(words_of_any_kind)
 def test_whatever_the_words_are_cues_are_in_order_and_hold_them_all(words: list[Row]) -> None:
     cues = cues_of(words)
@@ -72,7 +72,7 @@ speech = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(speech)
 def test_cues_of_speech_keep_to_the_guidelines(spoken: list[tuple[str, str, int, int]]) -> None:
     at, words = 0, []
