@@ -30,6 +30,6 @@ def search_transcripts(
 ) -> SearchPage:
     """The best first, a page at a time. The words are looked for within some 60 words of speech, in any of their
     English forms."""
-    with here.database.read() as session:
+    with here.database.session() as session:  # a transaction: how its queries are planned is set for them alone
         page = search.page(session, q, limit=limit, cursor=cursor)
     return search_page(page)

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from api.services import Services
 from db.queries import transcripts, videos
-from db.queries.search import _CANDIDATES
+from db.queries.search import _CANDIDATES, page
 from tests import factories
 from tests.api.conftest import QueryCounter, assert_problem
 
@@ -155,6 +156,15 @@ def test_of_very_common_words_the_newest_are_ranked_and_of_others_some_more(
     monkeypatch.setitem(_CANDIDATES, "passages", 2)
     found = {hit["video_id"] for hit in search(client, "river")}
     assert found == {"talk-0", "talk-1", "talk-4", "talk-5", "talk-6", "talk-7"}
+
+
+def test_whole_tables_are_read_by_no_plan_of_a_search_and_the_setting_ends_with_it(services: Services) -> None:
+    shown = text("SHOW enable_seqscan")
+    with services.database.session() as session:
+        page(session, "tea", limit=1)
+        assert session.scalar(shown) == "off"
+    with services.database.session() as session:
+        assert session.scalar(shown) == "on"
 
 
 def test_a_replaced_or_deleted_transcript_is_not_found(client: TestClient, services: Services) -> None:
