@@ -106,8 +106,8 @@ class SearchHit:
 
 
 def page(session: Session, q: str, *, limit: int, cursor: str | None = None) -> Page[SearchHit]:
-    """The best first, in two queries of one transaction (`Database.session`). `q` in the syntax of web searches: `tea "black tea" or coffee -milk`; the words
-    of a hit are in the same passage. Only stop words find nothing.
+    """The best first, in two queries of one transaction (`Database.session`). `q` is written as for web searches:
+    `tea "black tea" or coffee -milk`; the words of a hit are in the same passage. Only stop words find nothing.
 
     Raises InvalidInput for a limit outside 1..200, a cursor that no page gave, and a `q` that only excludes.
     """
