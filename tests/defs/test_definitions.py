@@ -28,7 +28,7 @@ def test_the_code_server_finds_every_asset_job_and_sensor() -> None:
     assert {schedule.name for schedule in repository.schedule_defs} == {f"{asset}_schedule" for asset in upkeep}
     assert {"video_pipeline", "moments_pipeline", "clips_pipeline", "video_checks"} <= set(repository.job_names)
     assert {sensor.name for sensor in repository.sensor_defs} == {
-        "ingest", "cancel", "reconcile", "run_succeeded", "run_failed", "run_cancelled",
+        "ingest", "cancel", "reconcile", "run_succeeded", "run_failed", "run_cancelled", "webhooks",
     }  # fmt: skip
 
 
