@@ -1,6 +1,7 @@
 """API keys as the administration's operations take and show them: the key itself only when it is made."""
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import ConfigDict, Field
 
@@ -71,7 +72,7 @@ def new_api_key(view: ApiKeyView, key: str) -> NewKey:
     return NewKey.model_construct(**_fields(view), key=key)
 
 
-def _fields(view: ApiKeyView) -> dict[str, object]:
+def _fields(view: ApiKeyView) -> dict[str, Any]:
     return {
         "id": view.identifier,
         "name": view.name,
