@@ -118,6 +118,19 @@ async def append(body: AsyncIterator[bytes], path: Path, sender: Sender, *, most
         os.close(descriptor)
 
 
+async def heard(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """`body`, until it is silent for too long: SenderSilent."""
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                chunk = await anext(body)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise SenderSilent("Nothing came any more.", hint="Send the file again.") from error
+        yield chunk
+
+
 async def to_the_end(work: Callable[..., _T], *arguments: Any) -> _T:
     """`work(*arguments)` in a thread. Whoever cancels this waits for it: no thread writes where nobody knows of it."""
     task = asyncio.ensure_future(run_in_threadpool(work, *arguments))

@@ -13,7 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from api import submission
-from api.receiving import BATCH_BYTES, to_the_end
+from api.receiving import BATCH_BYTES, heard, to_the_end
 from api.services import Services
 from api.submission import Submission
 from videomoments_dagster.errors import NO_SPACE, DiskFull, InvalidInput, SourceTooLarge
@@ -83,13 +83,13 @@ def submit(services: Services, path: Path, wishes: Wishes, request_id: str) -> S
 async def receive(request: Request, directory: Path, max_bytes: int) -> tuple[Path, dict[str, str]]:
     """Read the whole body, its file into `directory`: the file, and the fields with the file's name among them.
 
-    Raises InvalidInput when it is not one file in a form, SourceTooLarge past `max_bytes`, DiskFull.
+    Raises InvalidInput when it is not one file in a form, SourceTooLarge past `max_bytes`, SenderSilent, DiskFull.
     """
     form = _Form(directory / "content")
     received, batch = 0, bytearray()
     try:
         parser = form.parser(request.headers.get("content-type", ""))
-        async for chunk in request.stream():
+        async for chunk in heard(request.stream()):
             received += len(chunk)
             if received > max_bytes:
                 raise SourceTooLarge(f"The upload is larger than {max_bytes} bytes.")

@@ -87,7 +87,7 @@ def submit_video(
     return submitted(made)
 
 
-@router.post("/upload", summary="Submit a file", status_code=202, responses=described(409), openapi_extra=_FORM)
+@router.post("/upload", summary="Submit a file", status_code=202, responses=described(408, 409), openapi_extra=_FORM)
 async def upload_video(request: Request, here: Here, idempotency_key: IdempotencyKey = None) -> Submitted:
     """Stores the file and runs the whole pipeline on it. It is written to disk as it arrives."""
     request_id = str(uuid.uuid4())

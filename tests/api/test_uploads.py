@@ -3,13 +3,16 @@
 import json
 import os
 import re
+import socket
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from api import receiving
 from tests.api.conftest import assert_problem
 
 FILE = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n'
@@ -59,6 +62,19 @@ def test_the_boundary_may_fall_apart_between_two_packets(client: TestClient) -> 
         f"uploads/a/{answer.json()['request_id']}", Path()
     ) as stored:
         assert stored.read_bytes() == b"\r\n-\r\n--" * 200_000
+
+
+def test_nobody_waits_for_a_form_whose_sender_is_gone(
+    client: TestClient, server: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "SILENCE_SECONDS", 0.1)
+    at = urlsplit(server)
+    with socket.create_connection((at.hostname, at.port), timeout=10) as connection:
+        head = f"POST /api/videos/upload HTTP/1.1\r\nHost: {at.netloc}\r\nContent-Length: 10000\r\n"
+        head += f"Content-Type: {HEADERS['content-type']}\r\n\r\n"
+        connection.sendall(head.encode() + FILE % b"a" + b"abc")
+        assert b" 408 " in connection.recv(100)
+    assert list((home / "temp").rglob("*")) == []
 
 
 def test_the_commands_of_the_documentation_work(app: FastAPI, server: str, tmp_path: Path) -> None:
