@@ -8,6 +8,7 @@ from videomoments_dagster.address_guard import validate_url
 from videomoments_dagster.identifiers import canonical_url
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import PipelineType
+from videomoments_dagster.webhooks import Webhook
 
 
 def again(
@@ -22,7 +23,9 @@ def again(
     return submission.start(services, video, kind, wanted, idempotency_key)
 
 
-def generate(services: Services, url: str, config: PipelineConfig, idempotency_key: str | None) -> Submission:
+def generate(
+    services: Services, url: str, config: PipelineConfig, idempotency_key: str | None, webhook: Webhook | None
+) -> Submission:
     """Moments of the video at `url`, as `config` says: of its transcript when it has one, else by the whole pipeline.
     Raises as `submission.submit_url` and `submission.start` do."""
     settings = services.settings
@@ -34,8 +37,11 @@ def generate(services: Services, url: str, config: PipelineConfig, idempotency_k
     if row is not None and row.source_url == source_url:  # the video had no transcript when this was first asked
         heard = False
     if known is not None and heard:
-        return submission.start(services, known.identifier, PipelineType.MOMENTS_ONLY, config, idempotency_key)
-    submitted = submission.submit_url(services, url, identifier=None, config=config, idempotency_key=idempotency_key)
+        kind = PipelineType.MOMENTS_ONLY
+        return submission.start(services, known.identifier, kind, config, idempotency_key, webhook)
+    submitted = submission.submit_url(
+        services, url, identifier=None, config=config, idempotency_key=idempotency_key, webhook=webhook
+    )
     if not submitted.already_processed:
         return submitted
-    return submission.start(services, submitted.video_id, PipelineType.FULL, config, idempotency_key)
+    return submission.start(services, submitted.video_id, PipelineType.FULL, config, idempotency_key, webhook)

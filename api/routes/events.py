@@ -32,7 +32,7 @@ data: {"video_id":"motivation","status":"running", …}
 """
 _STREAM: dict[str, Any] = {
     "description": "The stream. The `data` of an event is a `Status`.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+    "content": {"text/event-stream": {"schema": {"title": "Events"}, "example": _EXAMPLE}},
 }
 _END = b"event: end\ndata: {}\n\n"
 

@@ -61,7 +61,7 @@ def extract_clips(
 def generate_moments_of_url(here: Here, body: GenerateMoments, idempotency_key: IdempotencyKey = None) -> Started:
     """All in one: a new URL goes through the whole pipeline; of one that was heard already the moments are found anew,
     as `config` says. 409 while a request for that video is active."""
-    return _started(generate(here, body.url, body.config, idempotency_key))
+    return _started(generate(here, body.url, body.config, idempotency_key, body.webhook(here.settings)))
 
 
 @router.get(

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from api.schemas.base import Input, Output
 from api.schemas.pipeline import ERROR_EXAMPLE, StageError
+from api.schemas.webhooks import WebhookInput
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.status import PipelineStatus, StageStatus
 
@@ -54,7 +55,7 @@ class ExtractClips(Input):
     padding_right: float | None = Field(None, ge=0, le=120, description="Seconds of video kept after a moment")
 
 
-class GenerateMoments(Input):
+class GenerateMoments(WebhookInput):
     """Where the video is, and how to find its moments."""
 
     model_config = ConfigDict(

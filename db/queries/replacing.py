@@ -154,7 +154,7 @@ def replace_refined(
 
 
 def remove_moments(session: Session, condition: ColumnElement[bool]) -> list[str]:
-    """Delete the moments with clips and thumbnails; returns the cloud_urls of both: delete the objects after the commit.
+    """Delete the moments with clips and thumbnails; returns both's cloud_urls: delete the objects after the commit.
     Locked first, so that what a person edits at this instant is either seen as edited or gone before the edit."""
     ids = list(session.scalars(select(Moment.id).where(condition).with_for_update(of=Moment)))
     if not ids:

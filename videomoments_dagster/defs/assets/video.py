@@ -35,7 +35,7 @@ from videomoments_dagster.temp_files import DOWNLOADS
 def video(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:
     """The video file in the object store, and its row.
 
-    Its source is the newest request's URL, of a file or of a page that shows one, or the file that was uploaded with it.
+    Its source is the newest request's URL, of a file or of a page that shows one, or the file uploaded with it.
     A stored file whose source has not changed is kept: nothing is fetched twice.
     """
     key = context.partition_key
