@@ -12,6 +12,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+from videomoments_dagster.exports.moment_set import one_line
+
 LINE_WIDTH = 42.0
 MOST_LINES = 2
 WIDTH_PER_SECOND = 20.0
@@ -78,7 +80,7 @@ def _timed(items: Iterable[Mapping[str, Any]], key: str = "word") -> list[Word]:
     given: list[tuple[int, int | None, str]] = []
     latest = 0
     for item in items:
-        text = " ".join(str(item.get(key) or "").replace("\0", " ").split())
+        text = one_line(str(item.get(key) or ""))
         start, end = _ms(item.get("start")), _ms(item.get("end"))
         if start is None:
             start = latest
