@@ -49,9 +49,9 @@ def times_as_players_read(srt: str) -> list[tuple[int, int]]:
     """By FFmpeg's own reader, which players have. Milliseconds."""
     if not srt:
         return []
-    with av.open(io.BytesIO(srt.encode()), format="srt") as container:
-        packets = [packet for packet in container.demux() if packet.pts is not None]
-    return [(packet.pts, packet.pts + (packet.duration or 0)) for packet in packets]
+    with av.open(io.BytesIO(srt.encode()), "r", format="srt") as container:
+        read = [(packet.pts, packet.duration or 0) for packet in container.demux()]
+    return [(start, start + duration) for start, duration in read if start is not None]
 
 
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
