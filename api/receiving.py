@@ -99,8 +99,8 @@ async def append(body: AsyncIterator[bytes], path: Path, sender: Sender, *, most
                     batch += chunk
                     if len(batch) >= BATCH_BYTES:
                         sender.is_not_waited_for(patience)
-                        await to_the_end(_write, descriptor, batch, digest)
-                        batch.clear()
+                        full, batch = batch, bytearray()  # taken over first: it may be on disk when this is cancelled
+                        await to_the_end(_write, descriptor, full, digest)
                     sender.is_heard(patience)
                 sender.is_not_waited_for(patience)
         finally:

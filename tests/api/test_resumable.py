@@ -1,11 +1,14 @@
 """Uploads by TUS, against the real application."""
 
+import asyncio
 import base64
 import errno
 import hashlib
 import json
 import os
+import threading
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -281,7 +284,12 @@ class TestRoom:
         assert send(client, url, b"abc").status_code == 404
         assert not list((home / "temp" / "uploads").glob(url.rpartition("/")[2]))
 
-    def test_a_full_disk_keeps_what_came(self, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("batch_bytes", [1200, receiving.BATCH_BYTES])
+    def test_a_full_disk_keeps_what_came(
+        self, client: TestClient, monkeypatch: pytest.MonkeyPatch, batch_bytes: int
+    ) -> None:
+        """In a batch before the last one, or in that."""
+        monkeypatch.setattr(receiving, "BATCH_BYTES", batch_bytes)
         url = begin(client).headers["location"]
         real_write = os.write
 
@@ -296,6 +304,38 @@ class TestRoom:
         assert problem["retryable"]
         assert offset_of(client, url) == 1000
         assert send(client, url, CONTENT[1000:], 1000).status_code == 204
+
+
+def test_what_is_being_written_when_the_sender_is_cancelled_is_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As uvicorn does to those that send when it is told to stop."""
+    monkeypatch.setattr(receiving, "BATCH_BYTES", 1000)
+    path, real_write, writes, goes_on = tmp_path / "content", os.write, threading.Event(), threading.Event()
+    path.touch()
+
+    def slow(descriptor: int, data: Any) -> int:
+        writes.set()
+        assert goes_on.wait(10)
+        return real_write(descriptor, data)
+
+    async def body() -> AsyncIterator[bytes]:
+        for start in range(0, LENGTH, 500):
+            yield CONTENT[start : start + 500]
+
+    async def send_until_cancelled() -> None:
+        sending = asyncio.create_task(receiving.append(body(), path, receiving.Sender(), most=LENGTH))
+        assert await asyncio.to_thread(writes.wait, 10)
+        sending.cancel()
+        await asyncio.wait({sending}, timeout=0.02)
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+
+    with monkeypatch.context() as disk:
+        disk.setattr(receiving.os, "write", slow)
+        asyncio.run(send_until_cancelled())
+    assert path.read_bytes() == CONTENT[:1000]
 
 
 def _die(*_arguments: object) -> None:
