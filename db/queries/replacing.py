@@ -32,10 +32,13 @@ class NewMoment:
 
 @dataclass(frozen=True, slots=True)
 class NewRefined:
-    """Better boundaries for the root moment `parent_identifier`, and the model they come from. Times are seconds."""
+    """Better boundaries for the root moment `parent_identifier`, and the model they come from. Times are seconds;
+    `refined_start_time` and `refined_end_time` are the boundaries that the model was shown."""
 
     identifier: str
     parent_identifier: str
+    refined_start_time: float
+    refined_end_time: float
     start_time: float
     end_time: float
     title: str
@@ -110,24 +113,25 @@ def replace_refined(
     """Make `refined` the video's only refined moments that are a model's, or `only_parent`'s only ones. Scores of
     unchanged ones stay.
 
-    Left out are those whose parent was deleted meanwhile or is no root moment of the video, and those whose parent
-    has a refined child that a person edited: that one stands. Raises NotFound when the video is gone.
+    Left out are those whose parent was deleted or moved meanwhile or is no root moment of the video, and those whose
+    parent has a refined child that a person edited: that one stands. Raises NotFound when the video is gone.
     """
     lock_rows_of(session, video_id)
     child = aliased(Moment)
-    parents = dict(
-        session.execute(
-            select(Moment.identifier, Moment.id).where(
-                Moment.video_id == video_id,
-                ~Moment.is_refined,
-                Moment.identifier.in_({moment.parent_identifier for moment in refined}),
-                ~exists().where(child.parent_id == Moment.id, child.edited_at.is_not(None)),
-            )
+    roots = session.execute(
+        select(Moment.identifier, Moment.id, Moment.start_time, Moment.end_time).where(
+            Moment.video_id == video_id,
+            ~Moment.is_refined,
+            Moment.identifier.in_({moment.parent_identifier for moment in refined}),
+            ~exists().where(child.parent_id == Moment.id, child.edited_at.is_not(None)),
         )
-        .tuples()
-        .all()
-    )
-    wanted = {moment.identifier: moment for moment in refined if moment.parent_identifier in parents}
+    ).all()
+    parents = {(root.identifier, root.start_time, root.end_time): root.id for root in roots}
+    parent_of = {
+        moment.identifier: parents.get((moment.parent_identifier, moment.refined_start_time, moment.refined_end_time))
+        for moment in refined
+    }
+    wanted = {moment.identifier: moment for moment in refined if parent_of[moment.identifier] is not None}
     old = and_(Moment.video_id == video_id, Moment.is_refined, BY_A_MODEL, Moment.identifier.not_in(wanted))
     if only_parent is not None:
         parent = select(Moment.id).where(Moment.video_id == video_id, Moment.identifier == only_parent)
@@ -139,7 +143,7 @@ def replace_refined(
         [
             {
                 "identifier": moment.identifier,
-                "parent_id": parents[moment.parent_identifier],
+                "parent_id": parent_of[moment.identifier],
                 "start_time": moment.start_time,
                 "end_time": moment.end_time,
                 "title": moment.title,

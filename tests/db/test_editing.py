@@ -29,7 +29,7 @@ def test_a_changed_refinement_is_kept_and_so_is_its_parent(session: Session, vid
     changed, removed = editing.change(session, video, child.identifier, anything, start_time=50.0)
     assert changed.edited_at and changed.start_time == 50.0 and removed == []
     moments.replace_generated(session, video.id, [], generation_model="m", generation_config_id=None)
-    better = NewRefined("f" * 16, root.identifier, 101, 109, "Theirs", "m")
+    better = NewRefined("f" * 16, root.identifier, 100, 110, 101, 109, "Theirs", "m")
     moments.replace_refined(session, video.id, [better])
     assert {each.identifier for each in moments.of_video(session, video.id)} == {root.identifier, child.identifier}
 

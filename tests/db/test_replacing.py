@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.models import Clip, Moment, Thumbnail, Video
-from db.queries import moments
+from db.queries import editing, moments
 from db.queries.moments import NewMoment, NewRefined, ReplacedMoments
 from db.session import Database
 from tests import factories as make
@@ -195,13 +195,14 @@ def roots(session: Session, video: Video, names: Sequence[str]) -> None:
         make.moment(session, video, 20.0 * number, identifier=name)
 
 
-def better(identifier: str, parent: str) -> NewRefined:
-    return NewRefined(identifier, parent, 1.0, 9.0, f"{parent} refined", "model-2")
+def better(identifier: str, parent: str, start: float = 0.0, end: float = 10.0) -> NewRefined:
+    """Of a parent that was at these seconds when the model was asked."""
+    return NewRefined(identifier, parent, start, end, start + 1, end - 1, f"{parent} refined", "model-2")
 
 
 def test_refined_children_are_replaced_and_roots_stay(session: Session, video: Video) -> None:
     roots(session, video, ["a", "b"])
-    refine(session, video, better("a1", "a"), better("b1", "b"))
+    refine(session, video, better("a1", "a"), better("b1", "b", 20, 30))
     replaced = refine(session, video, better("a2", "a"))
     assert identifiers(session, video) == ["a", "a2", "b"]
     assert replaced == ReplacedMoments(kept=0, removed_cloud_urls=[])
@@ -223,12 +224,12 @@ def test_the_same_refinement_again_is_the_same_row_with_its_score(session: Sessi
 
 def test_an_edited_refinement_stands_and_gets_no_sibling(session: Session, video: Video) -> None:
     roots(session, video, ["a", "b"])
-    refine(session, video, better("a1", "a"), better("b1", "b"))
+    refine(session, video, better("a1", "a"), better("b1", "b", 20, 30))
     edited = moments.get(session, "a1")
     assert edited is not None
     edited.edited_at = EDITED + timedelta(minutes=1)
     session.flush()
-    replaced = refine(session, video, better("a2", "a"), better("b2", "b"))
+    replaced = refine(session, video, better("a2", "a"), better("b2", "b", 20, 30))
     assert identifiers(session, video) == ["a", "a1", "b", "b2"]
     assert replaced.kept == 1
 
@@ -237,8 +238,21 @@ def test_a_refinement_of_a_moment_that_is_gone_is_left_out(session: Session, vid
     roots(session, video, ["a"])
     make.moment(session, make.video(session), identifier="other video")
     make.refined(session, make.moment(session, video, 40), identifier="child")
-    refine(session, video, better("x1", "gone"), better("x2", "other video"), better("x3", "child"), better("a1", "a"))
+    others = better("x1", "gone"), better("x2", "other video"), better("x3", "child", 41, 49)
+    refine(session, video, *others, better("a1", "a"))
     assert [m.identifier for m in moments.of_video(session, video.id, refined=True)] == ["a1"]
+
+
+def test_a_refinement_of_times_that_a_person_changed_while_the_model_thought_is_left_out(
+    session: Session, video: Video
+) -> None:
+    roots(session, video, ["a", "b", "c"])
+    asked = better("a1", "a"), better("b1", "b", 20, 30), better("c1", "c", 40, 50)
+    editing.change(session, video, "a", lambda _: None, start_time=3.0)
+    editing.change(session, video, "b", lambda _: None, end_time=31.0)
+    editing.change(session, video, "c", lambda _: None, title="Only the title")
+    refine(session, video, *asked)
+    assert [m.identifier for m in moments.of_video(session, video.id, refined=True)] == ["c1"]
 
 
 def test_replacing_in_two_transactions_leaves_one_set_of_moments(database: Database) -> None:

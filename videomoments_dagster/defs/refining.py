@@ -175,6 +175,8 @@ def refined_rows(
                 video, f"refined:{outcome.root.identifier}", outcome.new.start_ms, outcome.new.end_ms
             ),
             parent_identifier=outcome.root.identifier,
+            refined_start_time=outcome.root.start_time,
+            refined_end_time=outcome.root.end_time,
             start_time=to_seconds(outcome.new.start_ms),
             end_time=to_seconds(outcome.new.end_ms),
             title=outcome.root.title,
