@@ -70,7 +70,7 @@ class _Kept(Generic[_Value]):
     def _asked(self, database: Database) -> tuple[_Value | None, float]:
         """The value, and for how many seconds it is good. Only what PostgreSQL did makes it good for longer: neither
         waiting for a connection nor a failure."""
-        with suppress(ServiceUnavailable), database.read() as session:
+        with suppress(ServiceUnavailable), database.session() as session:
             began = time.monotonic()
             value = self._ask(session)
             worked_seconds = time.monotonic() - began

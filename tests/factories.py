@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session
 
 from db.models import (
+    ApiKey,
     Base,
     Clip,
     GenerationConfig,
@@ -16,7 +17,9 @@ from db.models import (
     Prompt,
     Thumbnail,
     Transcript,
+    TranscriptPassage,
     Video,
+    WebhookDelivery,
 )
 
 Row = TypeVar("Row", bound=Base)
@@ -136,6 +139,35 @@ def run(session: Session, of: Video | None = None, **values: Any) -> PipelineRun
 def request(session: Session, video_identifier: str, **values: Any) -> PipelineRequest:
     defaults: dict[str, Any] = {"request_id": f"request-{next(_numbers)}", "pipeline_type": "full", "state": "queued"}
     return _add(session, PipelineRequest(video_identifier=video_identifier, **{**defaults, **values}))
+
+
+def passage(session: Session, of: Transcript, **values: Any) -> TranscriptPassage:
+    defaults: dict[str, Any] = {
+        "transcript_id": of.id,
+        "number": next(_numbers),
+        "start_time": 0.0,
+        "end_time": 1.0,
+        "text": "Hello there.",
+        "word_starts_ms": [0, 500],
+    }
+    return _add(session, TranscriptPassage(**{**defaults, **values}))
+
+
+def delivery(session: Session, of: PipelineRequest, **values: Any) -> WebhookDelivery:
+    identifier = f"delivery-{next(_numbers)}"
+    defaults: dict[str, Any] = {
+        "identifier": identifier,
+        "request_id": of.request_id,
+        "event": "completed",
+        "payload": {},
+    }
+    return _add(session, WebhookDelivery(**{**defaults, **values}))
+
+
+def api_key(session: Session, **values: Any) -> ApiKey:
+    number = next(_numbers)
+    defaults = {"identifier": f"key-{number}", "name": "Key", "key_hash": f"{number:064}", "scope": "read"}
+    return _add(session, ApiKey(**{**defaults, **values}))
 
 
 def _add(session: Session, row: Row) -> Row:

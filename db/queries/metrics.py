@@ -48,7 +48,8 @@ def queue(session: Session) -> Queue:
 
 
 def totals(session: Session) -> Totals:
-    """Raises ServiceUnavailable when PostgreSQL takes longer than 5 s for one of them."""
+    """Raises ServiceUnavailable when PostgreSQL takes longer than 5 s for one of them; it is told so for this
+    transaction, which `session` must be in."""
     with _in_time(session):
         return _totals(session)
 

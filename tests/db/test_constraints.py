@@ -1,4 +1,4 @@
-"""Every constraint of the nine tables, by a row that tries to break it."""
+"""Every constraint of the tables, by a row that tries to break it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,6 +59,20 @@ def two_transcripts_of_a_video(session: Session) -> Any:
     return make.transcript(session, of), make.transcript(session, of)
 
 
+def transcript(session: Session) -> Any:
+    return make.transcript(session, video(session))
+
+
+def two_passages_of_a_number(session: Session) -> Any:
+    of = transcript(session)
+    return make.passage(session, of, number=1), make.passage(session, of, number=1)
+
+
+def two_deliveries_of_an_event(session: Session) -> Any:
+    of = make.request(session, "a")
+    return make.delivery(session, of), make.delivery(session, of)
+
+
 def parent_of_a_root(session: Session) -> Any:
     parent = moment(session)
     return make.refined(session, parent, is_refined=False)
@@ -92,6 +106,15 @@ BROKEN: list[tuple[str, Breaks]] = [
     ("ck_thumbnails_one_owner", lambda s: make.thumbnail(s, video(s), video_id=None)),
     ("ck_pipeline_history_status", lambda s: make.run(s, status="done")),
     ("ck_pipeline_requests_state", lambda s: make.request(s, "a", state="done")),
+    ("uq_transcript_passages_transcript_id_number", two_passages_of_a_number),
+    ("fk_transcript_passages_transcript_id", lambda s: make.passage(s, transcript(s), transcript_id=0)),
+    ("uq_webhook_deliveries_identifier", twice(lambda s: make.delivery(s, make.request(s, "a"), identifier="same"))),
+    ("uq_webhook_deliveries_request_id_event", two_deliveries_of_an_event),
+    ("ck_webhook_deliveries_event", lambda s: make.delivery(s, make.request(s, "a"), event="partial")),
+    ("fk_webhook_deliveries_request_id", lambda s: make.delivery(s, make.request(s, "a"), request_id="none")),
+    ("uq_api_keys_identifier", twice(lambda s: make.api_key(s, identifier="same"))),
+    ("uq_api_keys_key_hash", twice(lambda s: make.api_key(s, key_hash="same"))),
+    ("ck_api_keys_scope", lambda s: make.api_key(s, scope="all")),
     ("fk_transcripts_video_id", lambda s: make.transcript(s, make.video(s), video_id=0)),
     ("fk_generation_configs_prompt_id", lambda s: make.config(s, prompt_id=0)),
     ("fk_generation_configs_transcript_id", lambda s: make.config(s, transcript_id=0)),
@@ -107,7 +130,7 @@ BROKEN: list[tuple[str, Breaks]] = [
 ]
 
 # Columns with a default in the database: leaving them out is no break.
-DEFAULTED = {"id", "created_at", "updated_at", "requested_at", "is_refined", "config"}
+DEFAULTED = {"id", "created_at", "updated_at", "requested_at", "is_refined", "config", "attempts"}
 
 
 @pytest.mark.parametrize(("name", "breaks"), BROKEN, ids=lambda value: value if isinstance(value, str) else "")
@@ -165,6 +188,12 @@ def test_required_columns_are_those_of_the_design(session: Session) -> None:
         ("thumbnails", "cloud_url"),
         *(("pipeline_history", c) for c in ("identifier", "pipeline_type", "status", "started_at")),
         *(("pipeline_requests", c) for c in ("request_id", "video_identifier", "pipeline_type", "state")),
+        *(
+            ("transcript_passages", c)
+            for c in ("transcript_id", "number", "start_time", "end_time", "text", "word_starts_ms")
+        ),
+        *(("webhook_deliveries", c) for c in ("identifier", "request_id", "event", "payload")),
+        *(("api_keys", c) for c in ("identifier", "name", "key_hash", "scope")),
     }
 
 
@@ -173,16 +202,20 @@ def rows(session: Session) -> dict[str, Any]:
     cut = clip(session)
     of = make.video(session)
     config = make.config(session)
+    heard, asked = make.transcript(session, of), make.request(session, of.identifier)
     everything = [
         of,
         cut,
         config,
-        make.transcript(session, of),
+        heard,
+        asked,
+        make.passage(session, heard),
+        make.delivery(session, asked),
+        make.api_key(session),
         make.prompt(session),
         make.moment(session, of),
         make.thumbnail(session, of),
         make.run(session, of),
-        make.request(session, of.identifier),
     ]
     return {row.__tablename__: row for row in everything}
 
@@ -209,5 +242,7 @@ def test_defaults_are_the_designs(session: Session) -> None:
     assert made["moments"].is_refined is False
     assert made["pipeline_requests"].config == {}
     for name, row in made.items():
+        if name == "transcript_passages":
+            continue
         stamp = row.requested_at if name == "pipeline_requests" else row.created_at
         assert stamp.tzinfo is not None
