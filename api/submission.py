@@ -95,7 +95,7 @@ def submit_file(
         if repeated := _repeated(session, idempotency_key, None, PipelineType.FULL):
             return repeated
         if made := requests.get(session, request_id):
-            return _hand_over(services, made)
+            return Submission(made.video_identifier, made.request_id)  # if its message was lost, reconcile sends it
         services.lock.owner(candidates[0])  # without Redis, say so before the file is copied
         free = [each for each in candidates if requests.taken_identifier(session, each) is None]
     for video in free:
