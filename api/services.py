@@ -72,7 +72,7 @@ class Services:
         self.redis.close()
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # async, or FastAPI would ask a thread for it
     return request.app.state.services
 
 
