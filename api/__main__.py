@@ -10,6 +10,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from api.app import create_app
 from api.events import StatusHub
+from api.http_protocol import BoundedHeads
 from videomoments_dagster import logs
 from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.settings import get_settings
@@ -44,6 +45,7 @@ def main() -> None:
         app,
         host=options.host,
         port=options.port,
+        http=BoundedHeads,
         log_config=None,
         access_log=False,  # api/observing.py logs each request, by its route
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,

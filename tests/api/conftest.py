@@ -16,6 +16,7 @@ from sqlalchemy import delete, event
 from sqlalchemy.orm import Session
 
 from api.app import create_app
+from api.http_protocol import BoundedHeads
 from api.keys import Keys
 from api.services import Services
 from db.models import ApiKey, PipelineRequest, PipelineRun, Prompt, Video
@@ -58,7 +59,7 @@ def application(
 def server(application: tuple[FastAPI, TestClient]) -> Iterator[str]:
     """The application behind a real socket: its address."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(application[0], lifespan="off", log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(application[0], http=BoundedHeads, lifespan="off", log_level="error"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
