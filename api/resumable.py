@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
+from pydantic import TypeAdapter, ValidationError
 
 from api import receiving
 from api.receiving import Sender, UploadBusy
@@ -67,7 +68,7 @@ class ResumableUpload:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What RESUME holds."""
+    """What RESUME holds. One that can't be read is taken for none: cleaning up removes what is with it."""
 
     length: int
     metadata: str
@@ -76,12 +77,22 @@ class _Record:
 
     @classmethod
     def read(cls, directory: Path) -> "_Record":
-        return cls(**json.loads((directory / RESUME).read_text()))
+        """Raises FileNotFoundError."""
+        try:
+            return _RECORD.validate_json((directory / RESUME).read_bytes())
+        except ValidationError as error:
+            _log.warning("The record of the upload in %s can't be read.", directory)
+            raise FileNotFoundError(directory) from error
 
     def write(self, directory: Path) -> None:
+        """Raises DiskFull."""
         scratch = directory / f"{RESUME}.new"
-        scratch.write_text(json.dumps(asdict(self)))
-        scratch.replace(directory / RESUME)
+        with _no_space():
+            scratch.write_text(json.dumps(asdict(self)))
+            scratch.replace(directory / RESUME)
+
+
+_RECORD = TypeAdapter(_Record)
 
 
 def create(services: Services, length: int, metadata: str) -> ResumableUpload:
@@ -143,7 +154,7 @@ async def receive(
             return upload
         if metadata is not None:
             await run_in_threadpool(check, services, _wishes(metadata))
-            _Record(upload.length, metadata).write(directory)
+            await receiving.to_the_end(_Record(upload.length, metadata).write, directory)
         await _add(directory, body, sender, upload.length - offset, checksum)
         return await receiving.to_the_end(_submit, services, upload_id, directory)
 
@@ -178,7 +189,8 @@ async def _add(
         return
     part = directory / _PART  # the file has only what was checked, whenever this is killed
     try:
-        await run_in_threadpool(part.write_bytes, b"")
+        with _no_space():
+            await run_in_threadpool(part.write_bytes, b"")
         digest = checksum.new()
         await receiving.append(body, part, sender, most=most, digest=digest)
         checksum.check(digest.digest())
@@ -230,7 +242,7 @@ def _make_room(services: Services, temp: TempFiles, length: int) -> None:
     in_use_until = datetime.now(UTC) + timedelta(seconds=UNUSED_SECONDS - IDLE_SECONDS)
     unfinished: list[ResumableUpload] = []
     for path in temp.all_parked(UPLOADS):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             if (path / _CONTENT).exists():
                 unfinished.append(_read(path.parent.name, path))
     unfinished.sort(key=lambda each: each.expires_at)

@@ -26,6 +26,7 @@ from db.queries import requests
 from tests.api.conftest import QueryCounter, assert_problem, messages
 from videomoments_dagster.requests.stream import STREAM
 from videomoments_dagster.storage import names
+from videomoments_dagster.temp_files import RESUME
 
 TUS = {"Tus-Resumable": "1.0.0"}
 BYTES = {"Content-Type": "application/offset+octet-stream"}
@@ -235,6 +236,18 @@ class TestSubmission:
         assert client.get("/api/pipeline/My-talk/status").json()["status"] == "running"
         assert [fields["request_id"] for fields in messages(redis)] == [made["request_id"]]
 
+    def test_a_disk_that_is_full_when_the_request_was_made_is_told_and_the_request_found_again(
+        self, client: TestClient, home: Path, redis: Any
+    ) -> None:
+        url = begin(client).headers["location"]
+        scratch = _directory(home, url) / "resume.json.new"
+        scratch.symlink_to("/dev/full")
+        assert_problem(send(client, url, CONTENT), 503, "disk_full")
+        assert_problem(send(client, url, b"", LENGTH, **metadata(title="A talk")), 503, "disk_full")
+        scratch.unlink()
+        assert send(client, url, b"", LENGTH).headers["videomoments-request-id"] == url.rpartition("/")[2]
+        assert redis.xlen(STREAM) == 1
+
     def test_what_could_not_be_submitted_can_be_once_it_is_mended(self, client: TestClient) -> None:
         url = begin(client, identifier="talk").headers["location"]
         client.post("/api/videos", json={"url": "https://example.org/a.mp4", "identifier": "talk"})
@@ -267,6 +280,17 @@ class TestRoom:
         _make_idle(home, urls[1])
         assert begin(client).status_code == 201
         assert [client.get(url).status_code for url in urls] == [200, 404, 200, 200]
+
+    @pytest.mark.parametrize("record", [b"", b"\xff", b"[]", b'{"length": 3}', b'{"length": null, "metadata": ""}'])
+    def test_one_whose_record_can_not_be_read_is_not_there_and_in_nobodys_way(
+        self, client: TestClient, home: Path, record: bytes
+    ) -> None:
+        url = begin(client).headers["location"]
+        (_directory(home, url) / RESUME).write_bytes(record)
+        assert begin(client).status_code == 201
+        assert_problem(client.get(url), 404, "not_found")
+        assert_problem(send(client, url, b"abc"), 404, "not_found")
+        assert client.delete(url, headers=TUS).status_code == 204
 
     def test_together_they_reserve_no_more_than_the_settings_allow(
         self, client: TestClient, app: FastAPI, services: Services
@@ -341,6 +365,11 @@ def test_what_is_being_written_when_the_sender_is_cancelled_is_written_once(
 
 def _die(*_arguments: object) -> None:
     raise RuntimeError("killed")
+
+
+def _directory(home: Path, url: str) -> Path:
+    [found] = (home / "temp" / "uploads" / url.rpartition("/")[2]).iterdir()
+    return found
 
 
 def _make_idle(home: Path, url: str, seconds: float = resumable.IDLE_SECONDS + 60) -> None:
