@@ -176,7 +176,8 @@ async def _grant(state: Any, headers: Headers, scope: Scope) -> Grant:
     if grant := keys.remembered(key):
         return grant
     address = scope["client"][0] if scope.get("client") else ""
-    failed.check(address)
+    if not keys.was_good_lately(key):  # else others of a shared address would shut out who has a good one
+        failed.check(address)
     grant = await keys.find(state.services, key, stale=scope["path"] == _METRICS)
     if grant is None:
         failed.note(address)

@@ -83,6 +83,11 @@ class Keys:
             return None
         return known.grant
 
+    def was_good_lately(self, key: str) -> bool:
+        """Whether it was good when it was last asked for, within ten minutes."""
+        known = self._good.get(hash_of(key))
+        return known is not None and self._clock() < known.asked_at + _STALE_SECONDS
+
     async def find(self, services: Services, key: str, *, stale: bool = False) -> Grant | None:
         """The grant of `key`; None when it is not, or no longer, good. Raises ServiceUnavailable, as `configured`."""
         if not KEY.fullmatch(key):

@@ -274,7 +274,7 @@ def test_keys_are_made_listed_and_revoked_over_http(guarded: TestClient, clock: 
 
 
 def test_many_wrong_keys_from_one_address_are_not_looked_at(
-    guarded: TestClient, make: Make, clock: Clock, statements: Any
+    guarded: TestClient, make: Make, clock: Clock, statements: Any, services: Services
 ) -> None:
     good = make("read")
     assert guarded.get("/api/videos", headers=bearer(good)).status_code == 200
@@ -287,6 +287,17 @@ def test_many_wrong_keys_from_one_address_are_not_looked_at(
     assert guarded.get("/api/videos", headers=bearer(good)).status_code == 200, "who is known is not kept out"
     clock.now += 2
     assert guarded.get("/api/videos", headers=bearer(new_key())).status_code == 401
+    clock.now += 60
+    for _ in range(30):
+        guarded.get("/api/videos", headers=bearer(new_key()))
+    assert guarded.get("/api/videos", headers=bearer(good)).status_code == 200, "nor when it is asked about again"
+    with services.database.session() as session:
+        session.execute(delete(ApiKey))
+    clock.now += 5
+    for _ in range(3):
+        guarded.get("/api/videos", headers=bearer(new_key()))
+    statuses = [guarded.get("/api/videos", headers=bearer(good)).status_code for _ in range(2)]
+    assert statuses == [401, 429], "one that is good no longer is one of the others"
 
 
 @pytest.mark.parametrize(
