@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import pytest
 import requests
 
 from tests.tls import self_signed
-from tests.web import serving
-from videomoments_dagster.address_guard import GuardedSession, is_public, validate_url
+from tests.web import serving, swallowing
+from videomoments_dagster.address_guard import GuardedSession, connect, is_public, validate_url
 from videomoments_dagster.errors import AddressRefused, SourceError, SourceUnavailable
 from videomoments_dagster.media.fetch import fetch
 from videomoments_dagster.settings import get_settings
@@ -148,6 +149,8 @@ def test_every_trick_gets_what_the_table_says(
         assert isinstance(caught.value, AddressRefused) and reached == []
         assert bool(asked) == (gets == ADDRESS)
     assert "secret" not in caught.value.message and caught.value.hint
+    if gets == ADDRESS:
+        assert not any(address in caught.value.message for address in addresses if address not in url)
 
 
 def test_the_table_of_the_documentation_is_this_one() -> None:
@@ -265,6 +268,52 @@ def test_aborting_ends_a_request_that_hangs() -> None:
         threading.Timer(0.2, session.abort).start()
         with pytest.raises(requests.exceptions.ConnectionError):
             session.get(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout=20)
+        with pytest.raises(SourceUnavailable, match="given up"):
+            session.get(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout=20)
+
+
+def test_aborting_ends_a_request_that_is_not_connected_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the name server is slow, and where the first address swallows what is sent to it."""
+    with serving() as web, swallowing() as hole, GuardedSession(allow_private=True) as session:
+        port = int(web.url.rpartition(":")[2])
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", at) for at in (hole, ("127.0.0.1", port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        began = time.monotonic()
+        threading.Timer(0.2, session.abort).start()
+        with pytest.raises(SourceUnavailable, match="given up"):
+            session.get(f"http://video.example:{port}/", timeout=20)
+        assert 0.1 < time.monotonic() - began < 10
+
+        def resolve(*_: object, **__: object) -> object:
+            late.abort()
+            return found[1:]
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        with GuardedSession(allow_private=True) as late, pytest.raises(SourceUnavailable, match="given up"):
+            late.get(f"http://video.example:{port}/", timeout=20)
+        assert web.hits == {}
+
+
+def test_a_name_of_many_addresses_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def reach(self: socket.socket, address: tuple[str, int]) -> None:
+        tried.append(address[0])
+        raise ConnectionRefusedError
+
+    addresses = [*(f"2606:4700::{number}" for number in range(1, 30)), "1.1.1.1"]
+    monkeypatch.setattr(socket, "getaddrinfo", _answers(*addresses))
+    with monkeypatch.context() as refusing, pytest.raises(SourceUnavailable):
+        refusing.setattr(socket.socket, "connect", reach)
+        connect("video.example", 80, allow_private=False, timeout_seconds=1)
+    assert tried == ["2606:4700::1", "1.1.1.1", "2606:4700::2", "2606:4700::3"]
+    with swallowing() as hole:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", hole)] * 4
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        began = time.monotonic()
+        with pytest.raises(SourceUnavailable):
+            connect("video.example", 80, allow_private=True, timeout_seconds=0.2)
+        assert time.monotonic() - began < 0.7
 
 
 class _QuietServer(http.server.ThreadingHTTPServer):

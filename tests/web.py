@@ -1,8 +1,9 @@
 """A small HTTP server on loopback that serves files, and misbehaves on request. For tests and benchmarks."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -83,3 +84,17 @@ def serving(host: str = "127.0.0.1") -> Iterator[Web]:
     finally:
         web.close()
         thread.join()
+
+
+@contextmanager
+def swallowing() -> Iterator[tuple[str, int]]:
+    """An address at which nothing answers, not even a refusal: its queue of connections is full."""
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield full.getsockname()

@@ -5,12 +5,15 @@ point elsewhere between check and use. docs/addresses.md lists the tricks and wh
 """
 
 import ipaddress
+import logging
 import re
 import socket
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -28,6 +31,10 @@ WEB_PORTS = frozenset({80, 443})
 
 _PORTS = {"http": 80, "https": 443}
 _LONGEST_URL = 4096
+_MOST_TRIED = 4
+"""Addresses of a name."""
+_SHORTEST_SECONDS = 0.001
+"""0 would not wait at all."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Not the public internet, although `ipaddress` calls them global, in some releases or in all (IANA's registries of
 # special-purpose addresses); the last is where Azure's hosts answer their machines
@@ -43,6 +50,7 @@ _ALSO_REFUSED = tuple(
 _ISATAP = {0x00005EFE, 0x02005EFE}  # RFC 5214, 6.1: before the IPv4 address in the lower half
 _LOCAL_NAMES = ("localhost", "local", "internal", "localdomain", "home.arpa", "lan", "home", "corp", "intranet")
 _DOTS = re.compile("[\u3002\uff0e\uff61]")  # what IDNA reads as a dot (RFC 3490, 3.1)
+_log = logging.getLogger("videomoments.addresses")
 
 
 def validate_url(url: str, *, allow_private: bool = False, ports: Collection[int] = WEB_PORTS) -> str:
@@ -95,12 +103,20 @@ def is_public(address: Address) -> bool:
 
 
 def connect(
-    host: str, port: int, *, allow_private: bool, ports: Collection[int] = WEB_PORTS, timeout_seconds: float | None
+    host: str,
+    port: int,
+    *,
+    allow_private: bool,
+    ports: Collection[int] = WEB_PORTS,
+    timeout_seconds: float | None,
+    on_socket: Callable[[socket.socket], None] = lambda _: None,
 ) -> socket.socket:
-    """Connect to an address of `host` that has been checked. All of them must pass: one private one taints it.
+    """Connect to an address of `host` that has been checked. All of them must pass: one private one taints it; at most
+    four are tried, of both families.
 
-    DNS is asked once. `timeout_seconds` is for each of the addresses. Raises AddressRefused, SourceNotFound for a name
-    that is none, or SourceUnavailable.
+    DNS is asked once. `timeout_seconds` is for all addresses together. `on_socket` is told of each socket before it
+    connects and of the one that has. Raises AddressRefused, SourceNotFound for a name that is none, SourceUnavailable,
+    or what `on_socket` does.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -115,27 +131,44 @@ def connect(
             raise AddressRefused(f"Port {port} of {host} is refused.")
         for *_, address in found:
             if not is_public(ipaddress.ip_address(str(address[0]))):
-                raise AddressRefused(f"{host} is at {address[0]}, which is not a public address.")
+                _log.info("%s is at %s, which is not a public address.", host, address[0])
+                raise AddressRefused(f"{host} is at an address that is not public.")
     failure: OSError | None = None
-    for family, kind, protocol, _, address in found:
+    until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    addresses = _in_turns(found)
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
         connected = socket.socket(family, kind, protocol)
         try:
-            connected.settimeout(timeout_seconds)
+            on_socket(connected)
+            if until is not None:  # one that is silent leaves time for those after it
+                share = (until - time.monotonic()) / (len(addresses) - number)
+                connected.settimeout(max(share, _SHORTEST_SECONDS))
             connected.connect(address)
+            on_socket(connected)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             connected.close()
             failure = error
-            continue
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connected
+        except BaseException:
+            connected.close()
+            raise
+        else:
+            return connected
     raise SourceUnavailable(f"No connection to {host} port {port}: {failure}.")
+
+
+def _in_turns(found: list[Any]) -> list[Any]:
+    """The addresses to try: a family that leads nowhere does not use up all tries (RFC 8305, 4)."""
+    first = [each for each in found if each[0] == found[0][0]]
+    other = [each for each in found if each[0] != found[0][0]]
+    return [each for pair in zip_longest(first, other) for each in pair if each][:_MOST_TRIED]
 
 
 class GuardedSession(requests.Session):
     """A requests session whose connections are guarded; no proxies, netrc or cookies of the machine's user.
 
-    It follows no redirect, whatever it is told: who wants to checks the next URL with `validate_url`. `abort()` ends
-    the request in flight from another thread.
+    It follows no redirect, whatever it is told: who wants to checks the next URL with `validate_url`. `abort()`, from
+    another thread, ends the request in flight, however far it is, and every later one.
     """
 
     def __init__(self, *, allow_private: bool, ports: Collection[int] = WEB_PORTS) -> None:
@@ -146,9 +179,14 @@ class GuardedSession(requests.Session):
         def guarded(connection: HTTPConnection) -> socket.socket:
             timeout = connection.timeout if isinstance(connection.timeout, (int, float)) else None
             host, port = connection._dns_host, connection.port
-            opened = connect(host, port, allow_private=allow_private, ports=ports, timeout_seconds=timeout)
-            self._newest.opened(opened)
-            return opened
+            return connect(
+                host,
+                port,
+                allow_private=allow_private,
+                ports=ports,
+                timeout_seconds=timeout,
+                on_socket=self._newest.opened,
+            )
 
         adapter = _GuardedAdapter(guarded)
         self.adapters.clear()
@@ -172,15 +210,21 @@ class _OpenSocket:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
+        self._is_shut_down = False
 
-    def opened(self, connected: socket.socket) -> None:
+    def opened(self, made: socket.socket) -> None:
+        """Told before it connects, which may take long, and after: what is shut down before it begins connects all the
+        same. Raises SourceUnavailable once `shut_down` was called."""
         with self._lock:
+            if self._is_shut_down:
+                raise SourceUnavailable("The request was given up.")
             if self._socket is not None:
                 self._socket.close()
-            self._socket = connected.dup()
+            self._socket = made.dup()
 
     def shut_down(self) -> None:
         with self._lock, suppress(OSError):
+            self._is_shut_down = True
             if self._socket is not None:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
