@@ -5,13 +5,13 @@ tells has only put it off.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Text, cast, delete, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
 from db.models import Moment, PipelineRequest, Video, WebhookDelivery
@@ -40,10 +40,11 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A delivery to tell now. `attempts` counts this one."""
+    """A delivery to tell now. `attempts` counts this one; `receiver` is the URL's host and port."""
 
     identifier: str
     url: str
+    receiver: str
     secret: str | None
     payload: dict[str, Any]
     attempts: int
@@ -108,9 +109,12 @@ def record(session: Session, request_id: str, event: str, make_payload: Callable
     return True
 
 
-def claim(session: Session, *, limit: int, per_receiver: int, lease_seconds: float) -> list[Claimed]:
+def claim(
+    session: Session, *, limit: int, per_receiver: int, lease_seconds: float, busy: Iterable[str] = ()
+) -> list[Claimed]:
     """What is due: at most `limit`, of one receiver at most `per_receiver`, in turns. Each is this caller's until
-    `lease_seconds` have passed or `settle` is called."""
+    `lease_seconds` have passed or `settle` is called. `busy`: the receivers of what the caller has claimed before and
+    not settled yet, which counts."""
     due = (
         select(WebhookDelivery.id, WebhookDelivery.request_id, WebhookDelivery.next_attempt_at)
         .where(WebhookDelivery.next_attempt_at <= func.now())
@@ -119,9 +123,10 @@ def claim(session: Session, *, limit: int, per_receiver: int, lease_seconds: flo
         .subquery()
     )
     host = func.lower(func.split_part(PipelineRequest.webhook_url, "/", 3))
-    turn = func.row_number().over(partition_by=host, order_by=(due.c.next_attempt_at, due.c.id)).label("turn")
+    place = func.row_number().over(partition_by=host, order_by=(due.c.next_attempt_at, due.c.id))
+    told_now = func.cardinality(func.array_positions(cast([*busy], ARRAY(Text)), host))
     turns = (
-        select(due.c.id, due.c.next_attempt_at, turn)
+        select(due.c.id, due.c.next_attempt_at, (place + told_now).label("turn"))
         .join(PipelineRequest, PipelineRequest.request_id == due.c.request_id)
         .subquery()
     )
@@ -146,6 +151,7 @@ def claim(session: Session, *, limit: int, per_receiver: int, lease_seconds: flo
         .returning(
             WebhookDelivery.identifier,
             PipelineRequest.webhook_url,
+            host,
             PipelineRequest.webhook_secret,
             WebhookDelivery.payload,
             WebhookDelivery.attempts,

@@ -6,7 +6,8 @@ minute later, under the same id. At least once, never quite once.
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import dagster as dg
 
@@ -17,9 +18,10 @@ from videomoments_dagster.errors import ServiceUnavailable
 
 TICK_SECONDS = 25.0  # then no more is begun; what has begun ends within ATTEMPT_SECONDS, and a tick may take 60 s
 AT_ONCE = 16
-_BATCH = AT_ONCE
-_PER_RECEIVER = 2  # of a batch: one that does not answer holds up an eighth of the threads
-_LEASE_SECONDS = 60.0
+_PER_RECEIVER = 2  # at once: one that does not answer holds up an eighth of the threads
+_LEASE_SECONDS = 60.0  # well above ATTEMPT_SECONDS: nobody else tells what is being told
+_LOOK_SECONDS = 1.0  # for what has become due while others are told
+_GATHER_SECONDS = 0.02  # threads that become free together are filled by one claim
 _log = logging.getLogger("videomoments.webhooks")
 
 
@@ -29,18 +31,34 @@ def webhooks(platform: PlatformResource) -> dg.SkipReason:
     told = heard = 0
     try:
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as threads:
+            running: dict[Future[bool], str] = {}
             until = time.monotonic() + TICK_SECONDS
-            while time.monotonic() < until and (batch := _claimed(platform)):
-                results = list(threads.map(lambda claimed: _tell(platform, claimed), batch))
-                told, heard = told + len(results), heard + sum(results)
+            while time.monotonic() < until:
+                if len(running) < AT_ONCE:
+                    for claimed in _claimed(platform, running.values()):
+                        running[threads.submit(_tell, platform, claimed)] = claimed.receiver
+                if not running:
+                    break
+                if not wait(running, _LOOK_SECONDS, FIRST_COMPLETED).done:
+                    continue
+                done = wait(running, _GATHER_SECONDS).done
+                told, heard = told + len(done), heard + sum(each.result() for each in done)
+                running = {each: receiver for each, receiver in running.items() if each not in done}
+            told, heard = told + len(running), heard + sum(each.result() for each in running)
     except ServiceUnavailable as error:
         return dg.SkipReason(error.message)
     return dg.SkipReason(f"{heard} of {told} deliveries were heard." if told else "Nothing to tell.")
 
 
-def _claimed(platform: PlatformResource) -> list[queries.Claimed]:
+def _claimed(platform: PlatformResource, busy: Collection[str]) -> list[queries.Claimed]:
     with platform.database.session() as session:
-        return queries.claim(session, limit=_BATCH, per_receiver=_PER_RECEIVER, lease_seconds=_LEASE_SECONDS)
+        return queries.claim(
+            session,
+            limit=AT_ONCE - len(busy),
+            per_receiver=_PER_RECEIVER,
+            lease_seconds=_LEASE_SECONDS,
+            busy=busy,
+        )
 
 
 def _tell(platform: PlatformResource, claimed: queries.Claimed) -> bool:
