@@ -12,6 +12,9 @@ from db.models import Clip, Moment, Thumbnail, Video
 from db.queries.paging import MAX_UNPAGED
 from videomoments_dagster.errors import Conflict, NotFound
 
+CUT_TOLERANCE_SECONDS = 0.25
+"""A clip starts with the first frame or audio packet that it can and ends with the last whole one: so much it may lack
+at an end of what it was cut for, and cutting again would bring no more."""
 _ROUNDING_SECONDS = 0.002
 _Text = ColumnElement[str] | InstrumentedAttribute[str]
 _Seconds = ColumnElement[float] | InstrumentedAttribute[float]
@@ -42,15 +45,20 @@ class ClipView:
 
     @property
     def is_current(self) -> bool:
-        """Whether it shows the moment whose it is, which a person may have moved since."""
-        return self.shows(self.moment_start_time, self.moment_end_time)
-
-    def shows(self, start_time: float, end_time: float) -> bool:
-        """Whether the file holds these seconds of the video, or was cut for them: at the video's ends it holds a little
-        less than it was asked to, and nothing could be cut that holds more."""
+        """Whether it shows the moment whose it is, which a person may have moved since: the file holds it, or was cut
+        for its very times. The paddings say which those were."""
         cut_from = min(self.start_time, self.start_time + (self.padding_left or 0.0))
         cut_until = max(self.end_time, self.end_time - (self.padding_right or 0.0))
-        return cut_from - _ROUNDING_SECONDS <= start_time and end_time <= cut_until + _ROUNDING_SECONDS
+        return (
+            cut_from - _ROUNDING_SECONDS <= self.moment_start_time
+            and self.moment_end_time <= cut_until + _ROUNDING_SECONDS
+        )
+
+    def shows(self, start_time: float, end_time: float) -> bool:
+        """Whether it shows another moment, a refinement of its own: all of it that could be cut."""
+        return (
+            self.start_time - CUT_TOLERANCE_SECONDS <= start_time and end_time <= self.end_time + CUT_TOLERANCE_SECONDS
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,10 @@ class MomentView:
     @property
     def playable(self) -> ClipView | None:
         """The clip, unless it does not show all of the moment: a person has moved that since the clip was cut."""
-        return self.clip if self.clip and self.clip.shows(self.start_time, self.end_time) else None
+        if self.clip is None:
+            return None
+        is_shown = self.clip.shows(self.start_time, self.end_time) if self.is_refined else self.clip.is_current
+        return self.clip if is_shown else None
 
 
 def of_video(session: Session, video_id: int, *, refined: bool | None = None) -> list[MomentView]:

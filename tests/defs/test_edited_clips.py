@@ -23,6 +23,7 @@ from videomoments_dagster.requests.stages import PipelineType
 from videomoments_dagster.storage import names
 
 FIRST, SECOND, CHILD = "a" * 16, "b" * 16, "c" * 16
+Times = tuple[float, float]
 
 
 @pytest.fixture
@@ -97,6 +98,48 @@ def test_a_moved_moment_gets_a_new_clip_and_picture_and_the_others_keep_theirs(
     assert is_playable(platform, SECOND) and is_playable(platform, CHILD)
     assert generations(platform)[names.clip("film", FIRST)] == written[names.clip("film", FIRST)]
     assert [found.check_name for found in every.get_asset_check_evaluations() if not found.passed] == []
+
+
+KEPT_OR_NOT: list[tuple[Times, Times, Times, Times | None, float, bool]] = [
+    # the clip, what it was cut for, where its moment and that one's refinement are now, the padding
+    ((5, 19.96), (10, 18), (10, 18), None, 5.0, True),
+    ((5, 19.96), (10, 18), (10, 20), None, 5.0, False),  # moved to the video's end, which the clip holds already
+    ((5, 19.96), (10, 20), (10, 20), None, 5.0, True),
+    ((5, 19.96), (10, 18), (10, 18), (11, 20), 5.0, True),
+    ((10, 15.96), (10, 16), (9.9, 16), None, 0.0, False),  # moved by less than a cut may be off
+    ((10, 15.96), (10, 16), (10, 16.1), None, 0.0, False),
+    ((10, 15.96), (10, 15), (10, 15), (12, 16), 0.0, True),
+]
+
+
+def test_a_clip_that_is_kept_shows_its_moments_and_one_that_does_not_is_cut_again(
+    platform: PlatformResource, tmp_path: Path
+) -> None:
+    name = names.clip("film", FIRST)
+    platform.store.put_bytes(name, b"cut before", "video/mp4")
+    with platform.database.session() as session:
+        for case in KEPT_OR_NOT:
+            held, cut_for, times, child, padding, is_kept = case
+            video = factories.video(session, duration_seconds=20.0)
+            root = factories.moment(session, video, *times)
+            factories.clip(
+                session,
+                root,
+                cloud_url=platform.store.cloud_url(name),
+                start_time=held[0],
+                end_time=held[1],
+                padding_left=cut_for[0] - held[0],
+                padding_right=round(held[1] - cut_for[1], 3),
+            )
+            if child:
+                edited_at = factories.BEGINNING
+                factories.refined(session, root, start_time=child[0], end_time=child[1], edited_at=edited_at)
+            roots = moment_queries.of_video(session, video.id, refined=False)
+            children = moment_queries.of_video(session, video.id, refined=True)
+            asked = PipelineConfig.parse({"padding_left": padding, "padding_right": padding})
+            wanted = clips_asset._wanted(platform, video, asked, roots, children, tmp_path)
+            assert [each.key for each in wanted] == ([] if is_kept else [root.identifier]), case
+            assert all(each.playable for each in [*roots, *children]) is is_kept, case
 
 
 @pytest.mark.usefixtures("film")
