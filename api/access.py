@@ -29,6 +29,8 @@ _PUBLIC = re.compile(r"/|/docs(/.*)?|/openapi\.json|/health|/health/live|/object
 _PUBLIC_OPTIONS = re.compile(r"/api/uploads(/[^/]+)?")
 """What an upload server can do is asked before anything is sent, and by protocol without credentials."""
 _ADMIN = "/api/admin"
+_UPLOADS = "/api/uploads"
+"""An upload is of those who may send to it: they are told how far it is, and a complete one is submitted then."""
 _METRICS = "/metrics"
 """Tells even when PostgreSQL is away, which is when it matters: to whoever was known before."""
 GRANT = "videomoments.grant"
@@ -54,7 +56,7 @@ def needed_scope(method: str, path: str) -> api_keys.Scope | None:
         return None
     if path == _ADMIN or path.startswith(f"{_ADMIN}/"):
         return "admin"
-    return "read" if method in _READING else "write"
+    return "read" if method in _READING and not path.startswith(f"{_UPLOADS}/") else "write"
 
 
 @lru_cache(maxsize=1024)

@@ -142,6 +142,10 @@ def test_a_scope_includes_the_smaller_ones(guarded: TestClient, make: Make) -> N
         assert guarded.get("/api/videos", headers=bearer(key)).status_code == 200
         assert guarded.get("/metrics", headers=bearer(key)).status_code == 200
     assert guarded.delete("/api/videos/nobody", headers=bearer(write)).status_code == 404
+    for ask in (guarded.head, guarded.get):  # the first submits an upload that is complete
+        upload, version = "/api/uploads/7d1f6d3e-5f0a-4c57-9f0e-0a8f4c1b2d3e", {"Tus-Resumable": "1.0.0"}
+        assert ask(upload, headers=bearer(read) | version).status_code == 403
+        assert ask(upload, headers=bearer(write) | version).status_code == 404
     refused = assert_problem(guarded.get("/api/admin/keys", headers=bearer(write)), 403, "forbidden")
     assert "--scope admin" in refused["hint"]
     assert guarded.get("/api/admin/keys", headers=bearer(admin)).status_code == 200
