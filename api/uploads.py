@@ -42,7 +42,7 @@ class Wishes:
         Raises InvalidInput."""
         try:
             config = json.loads(fields.get("config") or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):  # thousands of brackets
             config = None
         if not isinstance(config, dict):
             raise InvalidInput("The field `config` is not a JSON object.")

@@ -35,6 +35,13 @@ def post(client: TestClient, body: bytes, **headers: str):
             b'--b\r\nContent-Disposition: form-data; name="title"\r\n\r\n' + b"x" * 70_000 + b"\r\n--b--\r\n",
             id="a long field",
         ),
+        pytest.param(
+            FILE % b"a"
+            + b'abc\r\n--b\r\nContent-Disposition: form-data; name="config"\r\n\r\n'
+            + b"[" * 60_000
+            + b"\r\n--b--\r\n",
+            id="a config of many brackets",
+        ),
         pytest.param(b"", id="nothing"),
         pytest.param(b"no form", id="no form"),
     ],
