@@ -63,6 +63,22 @@ def test_csv_is_safe_to_open_in_a_spreadsheet() -> None:
     assert rows[1][2:] == ["0.0", "1.0", "00:00:00.000", "00:00:01.000", "false", "", "7", "builtin_moments"]
 
 
+@pytest.mark.parametrize(
+    ("title", "cell"),
+    [
+        ("a;=1+1", "a;'=1+1"),
+        ("a\t@SUM(A1)", "a\t'@SUM(A1)"),
+        ('a; "=1"', 'a; "\'=1"'),
+        ("a\n-1", "a\n'-1"),
+        ("=1;+2;-3", "'=1;'+2;'-3"),
+        ("a; b = c, -1", "a; b = c, -1"),
+    ],
+)
+def test_csv_is_safe_where_cells_are_split_at_semicolons_and_tabs(title: str, cell: str) -> None:
+    text = to_csv(moment_set(moment(1, 1, 2, title=title)))
+    assert list(csv.reader(io.StringIO(text, newline="")))[1][1] == cell
+
+
 def chapter_seconds(text: str) -> list[int]:
     """As YouTube reads a description."""
     starts = []

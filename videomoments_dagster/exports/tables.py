@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from typing import Any
 
 from videomoments_dagster.exports.frames import nominal_rate
@@ -21,6 +22,8 @@ _COLUMNS: tuple[str, ...] = (
     "model_name",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_INNER_FORMULA = re.compile(r'([;\t\r\n][ "]*)(?=[=+\-@])')
+"""Where a comma is the decimal sign, spreadsheets begin a cell after a semicolon, whatever the quotes say."""
 
 
 def to_json(exported: MomentSet) -> str:
@@ -43,7 +46,8 @@ def to_json(exported: MomentSet) -> str:
 
 
 def to_csv(exported: MomentSet) -> str:
-    """RFC 4180 with a header. A cell that a spreadsheet would take for a formula begins with an apostrophe."""
+    """RFC 4180 with a header. What a spreadsheet would take for a formula begins with an apostrophe, in whichever
+    locale it splits the cells."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(_COLUMNS))
     writer.writeheader()
@@ -70,6 +74,6 @@ def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        value = value.replace("\0", "")
+        value = _INNER_FORMULA.sub(r"\1'", value.replace("\0", ""))
         return f"'{value}" if value.lstrip(" ").startswith(_FORMULA) else value
     return value
