@@ -72,6 +72,7 @@ def _video(row: Video) -> ExportedVideo:
         frame_rate=row.frame_rate,
         width=int(width) if width.isdecimal() else None,
         height=int(height) if height.isdecimal() else None,
+        has_video=row.video_codec is not None or row.audio_codec is None,  # neither: nobody has looked yet
         has_audio=row.audio_codec is not None,
     )
 

@@ -36,6 +36,7 @@ def moment_set(*moments: ExportedMoment, **values: Any) -> MomentSet:
         "frame_rate": 29.97002997002997,
         "width": 1920,
         "height": 1080,
+        "has_video": True,
         "has_audio": True,
     }
     return MomentSet(ExportedVideo(**{**defaults, **values}), moments)

@@ -146,6 +146,19 @@ def test_an_edl_in_full() -> None:
     assert [marker.name for marker in clip.markers] == ["Over the minute"]
 
 
+def test_of_a_file_of_sound_alone_no_picture_is_promised() -> None:
+    sound = moment_set(moment(1, 1.0, 2.0), has_video=False, width=None, height=None)
+    assert "001  MOTIVATI AA    C        " in to_edl(sound)
+    root, ranges = read_fcpxml(to_fcpxml(sound))
+    assert_frame_exact(sound, ranges)
+    asset, clip = root.find("./resources/asset"), root.find(".//asset-clip")
+    assert asset is not None and clip is not None
+    assert (asset.get("hasAudio"), asset.get("hasVideo"), asset.get("videoSources")) == ("1", None, None)
+    assert (asset.get("format"), clip.get("format")) == (None, None)
+    timeline: Any = otio.adapters.read_from_string(to_otio(sound), "otio_json")
+    assert [track.kind for track in timeline.tracks] == [otio.schema.TrackKind.Audio]
+
+
 @pytest.mark.parametrize("rate", [nominal_rate(rate) for rate in RATES])
 def test_timecode_agrees_with_another_counter(rate: Fraction) -> None:
     day = frames_of_a_day(rate)
@@ -159,6 +172,9 @@ def test_what_an_edl_cannot_hold_is_said() -> None:
     behind = moment_set(moment(1, 86_300.0, 86_401.0), frame_rate=25.0)
     with pytest.raises(Conflict, match="24 hours"):
         to_edl(behind)
+    with pytest.raises(Conflict, match="24 hours"):
+        to_edl(moment_set(moment(1, 86_300.0, 86_400.0), frame_rate=25.0))
+    assert " 23:59:59:24 " in to_edl(moment_set(moment(1, 86_300.0, 86_399.96), frame_rate=25.0))
     with pytest.raises(Conflict, match="999"):
         to_edl(moment_set(*(moment(number, number * 2.0, number * 2.0 + 1) for number in range(1000))))
     assert otio_ranges(read_otio(to_otio(behind)), Fraction(25)) == [(86_300, 86_401)]

@@ -23,7 +23,7 @@ def to_edl(exported: MomentSet) -> str:
     """The program starts at 01:00:00:00, as is the custom. The video's first frame is 00:00:00:00.
 
     Raises Conflict for more than 999 events, which is what the number has digits for, and for a video or program that
-    goes past 24 hours: timecode starts at zero again there, and would name the wrong frames.
+    goes on to 24 hours: timecode starts at zero again there, and would name the wrong frames.
     """
     video = exported.video
     rate = nominal_rate(video.frame_rate)
@@ -37,14 +37,14 @@ def to_edl(exported: MomentSet) -> str:
         f"FCM: {'' if is_drop_frame(rate) else 'NON-'}DROP FRAME",
     ]
     record = _first_record_frame(rate)
-    last_possible = frames_of_a_day(rate)
-    channels = "AA/V" if video.has_audio else "V"
+    day = frames_of_a_day(rate)
+    channels = "/".join([*(["AA"] if video.has_audio else []), *(["V"] if video.has_video else [])])
     for number, moment in enumerate(exported.moments, 1):
         first, end = frame_range(moment, rate)
         record_end = record + end - first
-        if max(end, record_end) > last_possible:
+        if max(end, record_end) >= day:  # an event's end is the frame after its last: at 24 hours that is written as 0
             raise Conflict(
-                f"Timecode ends at {DAY_HOURS} hours, and moment {moment.identifier} lies behind that.",
+                f"Timecode ends before {DAY_HOURS} hours, and moment {moment.identifier} does not.",
                 hint="Export as otio or fcpxml, which have no such limit.",
             )
         times = " ".join(timecode(frame, rate) for frame in (first, end, record, record_end))

@@ -37,18 +37,21 @@ def to_fcpxml(exported: MomentSet) -> str:
         tcFormat=counting,
     )
     spine = ET.SubElement(sequence, "spine")
+    pictured = {"format": "r1"} if video.has_video else {}
     offset = 0
     for moment, (first, end) in zip(exported.moments, ranges, strict=True):
         clip = ET.SubElement(
             spine,
             "asset-clip",
-            ref="r2",
-            offset=_seconds(offset, rate),
-            name=one_line(moment.title),
-            start=_seconds(first, rate),
-            duration=_seconds(end - first, rate),
-            format="r1",
-            tcFormat=counting,
+            {
+                "ref": "r2",
+                "offset": _seconds(offset, rate),
+                "name": one_line(moment.title),
+                "start": _seconds(first, rate),
+                "duration": _seconds(end - first, rate),
+                **pictured,
+                "tcFormat": counting,
+            },
         )
         score = f", score {moment.score}" if moment.score is not None else ""
         ET.SubElement(clip, "note").text = f"VideoMoments {moment.identifier}{score}"
@@ -65,6 +68,7 @@ def _add_format(resources: ET.Element, video: ExportedVideo, rate: Fraction) -> 
 
 
 def _add_asset(resources: ET.Element, video: ExportedVideo, duration: str) -> None:
+    picture = {"hasVideo": "1", "videoSources": "1", "format": "r1"} if video.has_video else {}
     sound = {"hasAudio": "1", "audioSources": "1"} if video.has_audio else {}
     asset = ET.SubElement(
         resources,
@@ -74,9 +78,7 @@ def _add_asset(resources: ET.Element, video: ExportedVideo, duration: str) -> No
             "name": one_line(video.file_name),
             "start": "0s",
             "duration": duration,
-            "hasVideo": "1",
-            "videoSources": "1",
-            "format": "r1",
+            **picture,
             **sound,
         },
     )

@@ -8,7 +8,8 @@ from fractions import Fraction
 
 @dataclass(frozen=True, slots=True)
 class ExportedVideo:
-    """`file_name` is the stored file's; `cloud_url` where it lies, which needs rights to open. Seconds; pixels."""
+    """`file_name` is the stored file's; `cloud_url` where it lies, which needs rights to open. Seconds; pixels.
+    Of `has_video` and `has_audio` at least one is true."""
 
     identifier: str
     title: str
@@ -18,6 +19,7 @@ class ExportedVideo:
     frame_rate: float | None
     width: int | None
     height: int | None
+    has_video: bool
     has_audio: bool
 
 

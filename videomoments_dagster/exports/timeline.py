@@ -14,7 +14,8 @@ def to_otio(exported: MomentSet) -> str:
     stands in the metadata, with what is known of each moment."""
     video = exported.video
     rate = nominal_rate(video.frame_rate)
-    track = otio.schema.Track(name="Moments", kind=otio.schema.TrackKind.Video)
+    kind = otio.schema.TrackKind.Video if video.has_video else otio.schema.TrackKind.Audio
+    track = otio.schema.Track(name="Moments", kind=kind)
     last = max((frame_range(moment, rate)[1] for moment in exported.moments), default=1)
     length = max(last, to_frames(video.duration, rate) if video.duration is not None else 0)
     for moment in exported.moments:
