@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from videomoments_dagster.errors import Conflict, RateLimited, Unauthorized, VideoMomentsError
+from videomoments_dagster.errors import Conflict, InvalidInput, RateLimited, Unauthorized, VideoMomentsError
 
 MEDIA_TYPE = "application/problem+json"
 _CHECKSUM_MISMATCH = 460  # of TUS; not in http.HTTPStatus
@@ -104,6 +104,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:
         status = HTTPStatus(error.status_code)
+        if isinstance(error.__cause__, (ValueError, RecursionError)):  # FastAPI says 400 of a body that json can't read
+            return problem_of(InvalidInput("The body is not JSON in UTF-8, or goes too deep.", hint="See /docs."))
         detail = f"{request.method} {request.url.path}: {status.description or status.phrase}."
         headers = dict(error.headers) if error.headers else None
         return problem(status, status.name.lower(), status.phrase, detail, headers=headers, hint="See /docs.")

@@ -26,6 +26,12 @@ def test_an_unknown_path_and_a_wrong_method_are_problems(client: TestClient) -> 
     assert "GET" in response.headers["allow"]
 
 
+@pytest.mark.parametrize("body", [b'{"url": "\xff"}', b"[" * 100_000, b'{"url": ' + b"9" * 5000 + b"}"])
+def test_a_body_that_json_can_not_read_is_invalid_input(client: TestClient, body: bytes) -> None:
+    answer = client.post("/api/videos", content=body, headers={"Content-Type": "application/json"})
+    assert "The body is not JSON" in assert_problem(answer, 422, "invalid_input")["detail"]
+
+
 def test_a_defect_is_a_problem_without_a_stack_trace(settings: Settings) -> None:
     app = create_app(settings)
 
