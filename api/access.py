@@ -160,7 +160,7 @@ class Access:
         origin = headers.get("origin")
         if origin in self._origins:
             return
-        elsewhere = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+        elsewhere = origin is not None and _netloc(origin) != headers.get("host", "").lower()
         if elsewhere or headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
             raise Forbidden(
                 "Pages of other sites may not change anything here.",
@@ -193,3 +193,11 @@ def _hostname(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
         return ""
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port of a page's origin; None when it has none, or can't be read."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None

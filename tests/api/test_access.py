@@ -360,6 +360,7 @@ class TestWithoutKeys:
             {"Origin": "https://evil.example", "Content-Type": "text/plain"},
             {"Origin": "null", "Content-Type": "text/plain"},
             {"Origin": "http://127.0.0.1:8080"},
+            {"Origin": "http://[x"},
             {"Sec-Fetch-Site": "cross-site", "Content-Type": "multipart/form-data; boundary=x"},
             {"Sec-Fetch-Site": "same-site"},
         ],
