@@ -18,7 +18,7 @@ from api import receiving
 from api.receiving import Sender, UploadBusy
 from api.services import Services
 from api.submission import Submission
-from api.tus import UNTOLD_KEY, Checksum, OffsetMismatch, parse_metadata
+from api.tus import UNTOLD_KEY, Checksum, OffsetMismatch, parse_metadata, without_secret
 from api.uploads import Wishes, check, submit
 from videomoments_dagster.disk_usage import measure
 from videomoments_dagster.errors import (
@@ -210,7 +210,7 @@ def _submit(services: Services, upload_id: str, directory: Path) -> ResumableUpl
         return upload
     content = directory / _CONTENT
     made = submit(services, content, _wishes(upload.metadata), upload_id)
-    _Record(upload.length, upload.metadata, made.video_id, made.request_id).write(directory)
+    _Record(upload.length, without_secret(upload.metadata), made.video_id, made.request_id).write(directory)
     content.unlink()
     return replace(upload, submitted=made)
 

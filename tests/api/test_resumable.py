@@ -119,7 +119,7 @@ def test_an_upload_that_was_given_up_is_gone_with_its_bytes(client: TestClient, 
     assert_problem(client.get(url), 404, "not_found")
 
 
-def test_a_webhook_is_kept_and_its_secret_not_told(client: TestClient, services: Services) -> None:
+def test_a_webhook_is_kept_and_its_secret_not_told(client: TestClient, services: Services, home: Path) -> None:
     hook = {"webhook_url": "https://example.org/hook", "webhook_secret": SECRET}
     url = begin(client, 1, **hook).headers["location"]
     shown = client.head(url, headers=TUS).headers["upload-metadata"]
@@ -130,6 +130,9 @@ def test_a_webhook_is_kept_and_its_secret_not_told(client: TestClient, services:
         row = requests.get(session, request_id)
         assert row
         assert (row.webhook_url, row.webhook_secret) == (hook["webhook_url"], SECRET)
+    [record] = (home / "temp").rglob(RESUME)
+    assert "webhook_url " in record.read_text()
+    assert "secret" not in record.read_text(), "it is in the request's row now"
 
 
 class TestRefusals:
@@ -264,6 +267,9 @@ class TestSubmission:
             made.append(send(client, url, CONTENT).headers["videomoments-request-id"])
             assert client.get(url).json()["submitted"]["request_id"] == made[-1]
         assert made[0] == made[1]
+        for another in ({"webhook_url": "https://example.org/hook"}, {"title": "Another"}):
+            problem = assert_problem(begin(client, idempotency_key="k", **another), 409, "conflict")
+            assert "new key" in problem["hint"], "before any byte is sent"
 
 
 class TestRoom:
