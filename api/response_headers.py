@@ -4,11 +4,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 QUOTA = "videomoments.quota"
 """Where in the scope it stands what is left to the key that asks."""
-_ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+_ALWAYS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+]
+_POLICY = (b"content-security-policy", b"frame-ancestors 'none'")
+_OBJECT_POLICY = (b"content-security-policy", b"sandbox; frame-ancestors 'none'")
+"""Objects are what others have made, under the API's own origin."""
 _PRIVATE = (b"cache-control", b"private, no-cache")
 """Answers hold signed URLs, and differ by key: no cache between may keep them, and a browser asks whether they still
 hold. Routes may say otherwise."""
-_FILES = ("/docs", "/objects/")
+_OBJECTS = "/objects/"
+_FILES = ("/docs", _OBJECTS)
 
 
 class ResponseHeaders:
@@ -24,7 +32,8 @@ class ResponseHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ()), *_ALWAYS]
+                policy = _OBJECT_POLICY if scope["path"].startswith(_OBJECTS) else _POLICY
+                headers = [*message.get("headers", ()), *_ALWAYS, policy]
                 if not scope["path"].startswith(_FILES) and not any(name == b"cache-control" for name, _ in headers):
                     headers.append(_PRIVATE)
                 if quota := scope.get(QUOTA):
