@@ -28,6 +28,7 @@ _PUBLIC = re.compile(r"/|/docs(/.*)?|/openapi\.json|/health|/health/live|/object
 """The one list of what is answered without a key, to GET and HEAD. Objects have URLs that are signed instead."""
 _PUBLIC_OPTIONS = re.compile(r"/api/uploads(/[^/]+)?")
 """What an upload server can do is asked before anything is sent, and by protocol without credentials."""
+_PROXIED = ("Forwarded", "X-Forwarded-For", "Via")
 _ADMIN = "/api/admin"
 _UPLOADS = "/api/uploads"
 """An upload is of those who may send to it: they are told how far it is, and a complete one is submitted then."""
@@ -126,6 +127,7 @@ class Access:
         state: Any = scope["app"].state
         headers = Headers(scope=scope)
         if self._local and not await state.keys.configured(state.services, stale=path == _METRICS):
+            _refuse_others(scope, headers)
             self._refuse_web_pages(method, headers)
             return
         grant: Grant = await _grant(state, headers, scope)
@@ -168,6 +170,15 @@ class Access:
             )
 
 
+def _refuse_others(scope: Scope, headers: Headers) -> None:
+    """A proxy on this machine asks from this machine, whomever it asks for; most say that they do."""
+    if _is_elsewhere(scope["client"][0] if scope.get("client") else "") or any(name in headers for name in _PROXIED):
+        raise Forbidden(
+            "Without API keys, only programs of this machine may ask, and not through a proxy.",
+            hint="Make a key: `videomoments keys create NAME --scope admin`.",
+        )
+
+
 async def _grant(state: Any, headers: Headers, scope: Scope) -> Grant:
     keys: Keys = state.keys
     failed: FailedKeys = state.failed_keys
@@ -185,6 +196,15 @@ async def _grant(state: Any, headers: Headers, scope: Scope) -> Grant:
         failed.note(address)
         raise Unauthorized("The API key is not known here, or has expired, or was revoked.")
     return grant
+
+
+@lru_cache(maxsize=1024)
+def _is_elsewhere(address: str) -> bool:
+    """False for what is no address of a network, such as a Unix socket's."""
+    try:
+        return not ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 @lru_cache(maxsize=1024)

@@ -354,6 +354,19 @@ class TestWithoutKeys:
         assert_problem(guarded.get("/api/videos", headers={"Host": host}), 403, "forbidden")
         assert guarded.get("/health/live", headers={"Host": host}).status_code == 200
 
+    @pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-For", "Via"])
+    def test_who_comes_through_a_proxy_is_refused(self, guarded: TestClient, make: Make, name: str) -> None:
+        headers = {name: "for=203.0.113.5"}
+        refused = assert_problem(guarded.get("/api/videos", headers=headers), 403, "forbidden")
+        assert "videomoments keys create" in refused["hint"]
+        guarded.app.state.keys = Keys()  # pyright: ignore[reportAttributeAccessIssue]
+        assert guarded.get("/api/videos", headers=headers | bearer(make("read"))).status_code == 200
+
+    @pytest.mark.parametrize(("address", "status"), [("127.0.0.1", 200), ("::1", 200), ("192.0.2.1", 403)])
+    def test_another_machine_is_refused(self, guarded: TestClient, address: str, status: int) -> None:
+        client = TestClient(guarded.app, client=(address, 5000))
+        assert client.get("/api/videos").status_code == status
+
     @pytest.mark.parametrize(
         "headers",
         [
@@ -378,6 +391,10 @@ class TestWithoutKeys:
         assert "access-control-allow-origin" not in answer.headers
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["content-security-policy"] == "frame-ancestors 'none'"
+        policy = guarded.get("/objects/a.html").headers["content-security-policy"]
+        assert policy == "sandbox; frame-ancestors 'none'", "what others have made runs no scripts here"
         assert answer.headers["cache-control"] == "private, no-cache"
 
 
