@@ -314,6 +314,15 @@ def test_a_name_of_many_addresses_is_given_up_in_time(monkeypatch: pytest.Monkey
         with pytest.raises(SourceUnavailable):
             connect("video.example", 80, allow_private=True, timeout_seconds=0.2)
         assert time.monotonic() - began < 0.7
+        with socket.create_server(("127.0.0.1", 0)) as open_port:
+            found[1:] = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", open_port.getsockname())] * 3
+            with connect("video.example", 80, allow_private=True, timeout_seconds=0.4) as connected:
+                assert connected.gettimeout() == 0.4, "TLS has all of it, not what was left of connecting"
+    hangs = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: hangs.wait(10))
+    with pytest.raises(SourceUnavailable, match="resolved"):
+        connect("video.example", 80, allow_private=True, timeout_seconds=0.05)
+    hangs.set()
 
 
 class _QuietServer(http.server.ThreadingHTTPServer):

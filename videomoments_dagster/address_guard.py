@@ -12,6 +12,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from contextlib import suppress
 from itertools import zip_longest
 from typing import Any
@@ -114,12 +115,13 @@ def connect(
     """Connect to an address of `host` that has been checked. All of them must pass: one private one taints it; at most
     four are tried, of both families.
 
-    DNS is asked once. `timeout_seconds` is for all addresses together. `on_socket` is told of each socket before it
-    connects and of the one that has. Raises AddressRefused, SourceNotFound for a name that is none, SourceUnavailable,
-    or what `on_socket` does.
+    DNS is asked once. `timeout_seconds` is for that and all addresses together, and the socket's own then. `on_socket`
+    is told of each socket before it connects and of the one that has. Raises AddressRefused, SourceNotFound for a name
+    that is none, SourceUnavailable, or what `on_socket` does.
     """
+    until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = _resolved(host, port, timeout_seconds)
     except socket.gaierror as error:
         if error.errno == socket.EAI_NONAME:
             raise SourceNotFound(f"There is no host {host}.", hint="Check the URL for a typing error.") from None
@@ -134,7 +136,6 @@ def connect(
                 _log.info("%s is at %s, which is not a public address.", host, address[0])
                 raise AddressRefused(f"{host} is at an address that is not public.")
     failure: OSError | None = None
-    until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     addresses = _in_turns(found)
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         connected = socket.socket(family, kind, protocol)
@@ -144,6 +145,7 @@ def connect(
                 share = (until - time.monotonic()) / (len(addresses) - number)
                 connected.settimeout(max(share, _SHORTEST_SECONDS))
             connected.connect(address)
+            connected.settimeout(timeout_seconds)
             on_socket(connected)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
@@ -155,6 +157,24 @@ def connect(
         else:
             return connected
     raise SourceUnavailable(f"No connection to {host} port {port}: {failure}.")
+
+
+def _resolved(host: str, port: int, timeout_seconds: float | None) -> list[Any]:
+    """What getaddrinfo says. It has no limit of its own: a thread asks, and is left behind until the resolver gives up
+    when that takes too long. Raises SourceUnavailable then, and what getaddrinfo raises."""
+    answer: Future[list[Any]] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name="resolver", daemon=True).start()
+    try:
+        return answer.result(timeout_seconds)
+    except TimeoutError:
+        raise SourceUnavailable(f"The name {host} can't be resolved now.") from None
 
 
 def _in_turns(found: list[Any]) -> list[Any]:
