@@ -26,6 +26,8 @@ _QUIET = {
     "/api/pipeline/status/{video}",
 }
 """Asked every few seconds by machines, and by everyone who waits for a video: logged when they fail."""
+_STREAMS = {"/api/pipeline/{video}/events"}
+"""As long as their clients stay: no time of an answer."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _log = logging.getLogger("videomoments.access")
 
@@ -43,7 +45,7 @@ class HttpMetrics:
         )
         self._seconds = Histogram(
             "videomoments_http_request_seconds",
-            "Seconds from an HTTP request to the end of its answer.",
+            "Seconds from an HTTP request to the end of its answer; without the streams of events.",
             ("method", "route"),
             registry=self.registry,
             buckets=_SECONDS,
@@ -51,7 +53,8 @@ class HttpMetrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         self._requests.labels(method, route, status).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        if route not in _STREAMS:
+            self._seconds.labels(method, route).observe(seconds)
 
 
 class Observed:

@@ -126,6 +126,7 @@ def test_http_requests_are_counted_by_the_template_of_their_route(client: TestCl
     for name in ("nobody-1", "nobody-2"):
         assert client.get(f"/api/videos/{name}").status_code == 404
     client.get("/wp-admin/no-such-page")
+    client.get("/api/pipeline/nobody-1/events")
     after = _scrape(client)
     assert "nobody-1" not in str(after) and "wp-admin" not in str(after)
 
@@ -137,6 +138,9 @@ def test_http_requests_are_counted_by_the_template_of_their_route(client: TestCl
     assert grown("http_requests_total", **where, status="404") == 2
     assert grown("http_request_seconds_count", **where) == 2
     assert grown("http_requests_total", method="GET", route="unknown", status="404") == 1
+    stream = {"method": "GET", "route": "/api/pipeline/{video}/events"}
+    assert grown("http_requests_total", **stream, status="404") == 1
+    assert ("videomoments_http_request_seconds_count", frozenset(stream.items())) not in after, "it lasts as one likes"
 
 
 def test_without_postgresql_and_redis_the_rest_is_told(fresh: FastAPI, client: TestClient, services: Services) -> None:
