@@ -125,6 +125,8 @@ def _delete(services: Services, video: str, force: bool) -> Receipt:
         # The message before the commit: killed in between, the requests are there for the next call to find.
         ended = deletion.delete_requests(held, video)
         services.stream.publish(DeleteMessage(video))
+    with suppress(ServiceUnavailable):  # else they see it at the next sweep
+        services.status.wake(video)  # when nothing of it is left to be seen
     return Receipt(
         video_id=video,
         rows=rows,

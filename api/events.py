@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TypeVar
 
 import anyio.to_thread
@@ -20,7 +21,7 @@ from api.activity import status_of
 from api.schemas.pipeline import status as shown
 from api.services import Services
 from videomoments_dagster.errors import NotFound, ServiceUnavailable
-from videomoments_dagster.requests.events import CHANNEL
+from videomoments_dagster.requests.events import CHANNEL, is_later
 from videomoments_dagster.requests.status import PipelineStatus
 
 MOST_LISTENERS = 5_000
@@ -77,16 +78,23 @@ class Listener:
     def first(self) -> Change:
         return self._waiting[0]
 
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether it has taken all that it was told."""
+        return not self._waiting
+
     async def next(self, timeout_seconds: float) -> Change | None:
-        """The next change, or None when there was none in time. Raises StopAsyncIteration at the end of all: the video
+        """The next change, or None when there was none in time. Raises StopAsyncIteration after the last one: the video
         was deleted, or the API stops."""
         if not self._waiting and not self._ended:
             self._news.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), timeout_seconds)
+        if self._waiting:
+            return self._waiting.popleft()
         if self._ended:
             raise StopAsyncIteration
-        return self._waiting.popleft() if self._waiting else None
+        return None
 
 
 @dataclass(slots=True, eq=False)
@@ -136,7 +144,8 @@ class StatusHub:
         topic.opening += 1
         try:
             async with topic.lock:
-                if topic.newest is None or time.monotonic() - topic.looked_at > _FRESH_SECONDS:
+                is_stale = topic.newest is None or time.monotonic() - topic.looked_at > _FRESH_SECONDS
+                if is_stale or is_later(after, topic.last_id):  # another process has told it more
                     await self._look(topic)
                 assert topic.newest is not None  # noqa: S101  # or _look has raised
                 missed = await self._missed(topic, after) if after else []
@@ -182,7 +191,7 @@ class StatusHub:
             for name, status in changes:
                 topic.tell(Change.of(name, status))
         known, topic.last_id = topic.newest, identifier
-        topic.newest = Change.of(identifier, now)
+        topic.newest = Change.of(identifier or _name_of_end(now), now)
         if known is None or known.data != topic.newest.data:
             topic.tell(topic.newest)
 
@@ -263,3 +272,12 @@ class StatusHub:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _name_of_end(status: PipelineStatus) -> str | None:
+    """Of a status that is over, and whose events are not kept any more: always the same, so that who has seen it is
+    known when it comes again."""
+    at = status.completed_at or status.started_at or status.queued_at
+    if status.status not in _OVER or at is None:
+        return None
+    return f"{int(datetime.fromisoformat(at).timestamp() * 1000)}-0"

@@ -32,13 +32,14 @@ data: {"video_id":"motivation","status":"running", …}
 """
 _STREAM: dict[str, Any] = {
     "description": "The stream. The `data` of an event is a `Status`.",
-    "content": {"text/event-stream": {"schema": {"title": "Events"}, "example": _EXAMPLE}},
+    "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
 }
 _END = b"event: end\ndata: {}\n\n"
 
 
 class EventStream(Response):
-    """Sends what `listener` hears until there is no more, the client goes, or, if `until_end`, the pipeline is over."""
+    """Sends what `listener` hears until there is no more, the client goes, or, if `until_end`, the pipeline is over: an
+    end that it missed, after which something was started again, is none."""
 
     media_type = "text/event-stream"
 
@@ -69,7 +70,7 @@ class EventStream(Response):
             except StopAsyncIteration:
                 break
             await body(change.chunk if change else b": still here\n\n")
-            if change and change.is_over and self._until_end:
+            if change and change.is_over and self._until_end and self._listener.is_up_to_date:
                 await body(_END)
                 break
         await body(b"", more=False)

@@ -137,21 +137,59 @@ def test_every_change_is_an_event_and_what_was_missed_comes_first(settings: Sett
 
 
 def test_a_stream_until_the_end_ends_and_tells_a_browser_not_to_come_again(settings: Settings) -> None:
+    until_end = {"until": "end"}
+
     async def story() -> None:
         async with running(settings) as api:
             api.live.begin("talk", request_id=None, pipeline_type="full", stages=Stage)
             async with following(api, "?until=end") as stream, following(api) as other:
-                assert (await stream.status())["status"] == (await other.status())["status"] == "queued"
+                first = await stream.next()
+                assert json.loads(first["data"])["status"] == (await other.status())["status"] == "queued"
                 api.live.finish("talk", "completed")
                 last = await stream.next()
                 assert json.loads(last["data"])["status"] == "completed"
                 assert await stream.next() == {"event": "end", "data": "{}"}
                 assert await stream.next() == {}
                 assert (await other.status())["status"] == "completed"
-                again = await api.client.get(PATH, params={"until": "end"}, headers={"Last-Event-ID": last["id"]})
+                again = await api.client.get(PATH, params=until_end, headers={"Last-Event-ID": last["id"]})
                 assert again.status_code == 204
                 api.live.begin("talk", request_id=None, pipeline_type="full", stages=Stage)
                 assert (await other.status())["status"] == "queued", "it stays open for what is started again"
+                async with following(api, "?until=end", **{"Last-Event-ID": first["id"]}) as late:
+                    assert [(await late.status())["status"] for _ in range(2)] == ["completed", "queued"]
+                    api.live.finish("talk", "failed")
+                    assert (await late.status())["status"] == "failed", "an end that was missed is not the end"
+                    assert await late.next() == {"event": "end", "data": "{}"}
+            await until(lambda: api.app.state.events.listeners == 0)
+            api.app.state.services.redis.delete(key("talk"))  # an hour later
+            ended = await api.present()
+            async with following(api, "?until=end", **{"Last-Event-ID": last["id"]}) as late:
+                kept = await late.next()
+                assert json.loads(kept["data"]) == ended
+            again = await api.client.get(PATH, params=until_end, headers={"Last-Event-ID": kept["id"]})
+            assert again.status_code == 204
+
+    asyncio.run(story())
+
+
+def test_who_has_seen_more_elsewhere_is_not_sent_back_and_a_deletion_is_told_at_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.events._FRESH_SECONDS", 60.0)
+
+    async def story() -> None:
+        async with running(settings) as api:
+            redis = api.app.state.services.redis
+            api.live.begin("talk", request_id=None, pipeline_type="full", stages=Stage)
+            async with following(api) as stream:
+                await stream.status()
+                redis.hset("pipeline:talk:active", "reason", "new")
+                newer = redis.xadd(key("talk"), redis.hgetall("pipeline:talk:active"))  # nobody is woken here yet
+                async with following(api, **{"Last-Event-ID": newer}) as other:
+                    assert (await other.status())["reason"] == "new"
+                assert (await stream.status())["reason"] == "new"
+                assert (await api.client.delete("/api/videos/talk")).is_success
+                assert await stream.next() == {}
 
     asyncio.run(story())
 
@@ -243,6 +281,12 @@ def test_who_takes_too_little_gets_the_newest() -> None:
             waiting.append(int(change.data))
         assert waiting[-1] == 999
         assert len(waiting) <= 32
+        listener.put(Change(None, "the last", is_over=True))
+        listener.end()
+        last = await listener.next(0.01)
+        assert last and last.data == "the last"
+        with pytest.raises(StopAsyncIteration):
+            await listener.next(0.01)
         listener.close()
         assert gone == [listener]
 

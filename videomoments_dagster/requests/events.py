@@ -38,6 +38,13 @@ def wake(batch: Pipeline, video: str) -> None:
     batch.publish(CHANNEL, video)
 
 
+def is_later(one: str | None, other: str | None) -> bool:
+    """Whether the event `one` came after the event `other`; never of what is no id."""
+    if not (one and other and _ID.fullmatch(one) and _ID.fullmatch(other)):
+        return False
+    return [int(part) for part in one.split("-")] > [int(part) for part in other.split("-")]
+
+
 def read(client: "redis.Redis", video: str, after: str | None) -> list[tuple[str, dict[str, str]]]:
     """Events after the id `after`, oldest first; only the newest when `after` is None or not the id of one that is
     kept. Raises redis.RedisError."""

@@ -169,11 +169,18 @@ class LiveStatus:
             batch.execute()
 
     def forget(self, video: str) -> int:
-        """Remove the status, its events and the details of runs; returns how many keys there were."""
+        """Remove the status, its events and the details of runs; returns how many keys there were. Who listens is not
+        told: `wake` does, when what they see then is true."""
         with reaching(self._redis):
             found = self._redis.scan_iter(match=f"pipeline:{video}:*", count=1000)
             keys = [key for key in found if key.rpartition(":")[2].isdecimal()]
             return int(self._redis.delete(_key(video), events.key(video), *keys))  # pyright: ignore[reportArgumentType]
+
+    def wake(self, video: str) -> None:
+        """Those who listen look again: what they are told, without a status here, is what the rows say."""
+        with reaching(self._redis), self._redis.pipeline() as batch:
+            events.wake(batch, video)
+            batch.execute()
 
     def read(self, video: str) -> PipelineStatus | None:
         """None when nothing is known, e.g. a day after the run ended."""

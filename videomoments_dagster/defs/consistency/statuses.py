@@ -47,4 +47,5 @@ def _mend_status(work: Work, status: PipelineStatus) -> bool:
     after = live.read(status.video_id)
     if after and after.status in {"queued", "running"}:
         live.forget(status.video_id)  # readers ask the rows then
+        live.wake(status.video_id)
     return True
