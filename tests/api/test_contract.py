@@ -41,6 +41,9 @@ def test_what_is_new_is_written_down(app: FastAPI) -> None:
     assert new == set(), "`python -m tests.api.contract` adds it"
 
 
+_SCHEMA_CHECK = CHECKS.get_one("response_schema_conformance")
+
+
 @schemathesis.serializer("application/offset+octet-stream")
 def _as_bytes(_context: object, value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
@@ -86,7 +89,9 @@ def _ask(operation: Any, asked: Counter[str]) -> None:
     def ask(case: schemathesis.Case) -> None:
         _make_known(case)
         asked[operation.label] += 1
-        case.validate_response(case.call(), checks=_CHECKS)
+        # a stream is a text to OpenAPI 3.1; schemathesis compares each of its events with that
+        spared = _SCHEMA_CHECK if case.operation.path == _ENDLESS else None
+        case.validate_response(case.call(), checks=[check for check in _CHECKS if check is not spared])
 
     ask()
 
