@@ -58,7 +58,7 @@ def submit_url(
     source_url = canonical_url(url)
     wanted = validate_identifier(identifier) if identifier else None
     with services.database.session() as session:
-        if repeated := _repeated(session, idempotency_key, source_url, PipelineType.FULL):
+        if repeated := first_answer(session, idempotency_key, source_url, PipelineType.FULL, webhook, config):
             return repeated
         known = videos.by_source_url(session, source_url)
         if known and _is_processed(session, known.identifier):
@@ -69,7 +69,7 @@ def submit_url(
             video = known.identifier
         else:
             video = _claim(session, wanted, identifier_from_url(source_url), source_url)
-        if repeated := _repeated(session, idempotency_key, source_url, PipelineType.FULL):
+        if repeated := first_answer(session, idempotency_key, source_url, PipelineType.FULL, webhook, config):
             return repeated  # the same at the same time: it had the lock first
         row = _create(session, services, video, source_url, PipelineType.FULL, config, idempotency_key, webhook=webhook)
     return _hand_over(services, row)
@@ -92,10 +92,10 @@ def submit_file(
     derived = slug(Path(filename).stem)
     candidates = [wanted] if wanted else [derived, distinct_identifier(derived, request_id)]
     with services.database.session() as session:
-        if repeated := _repeated(session, idempotency_key, None, PipelineType.FULL):
-            return repeated
         if made := requests.get(session, request_id):
             return Submission(made.video_identifier, made.request_id)  # if its message was lost, reconcile sends it
+        if repeated := first_answer(session, idempotency_key, None, PipelineType.FULL, webhook, config):
+            return repeated
         services.lock.owner(candidates[0])  # without Redis, say so before the file is copied
         free = [each for each in candidates if requests.taken_identifier(session, each) is None]
     for video in free:
@@ -105,7 +105,7 @@ def submit_file(
         try:
             with services.database.session() as session:
                 requests.lock_video(session, video)
-                if repeated := _repeated(session, idempotency_key, None, PipelineType.FULL):
+                if repeated := first_answer(session, idempotency_key, None, PipelineType.FULL, webhook, config):
                     return repeated
                 if requests.taken_identifier(session, video) is None:  # else somebody was faster
                     row = _create(
@@ -117,16 +117,23 @@ def submit_file(
         if row:
             return _hand_over(services, row)
     with services.database.read() as session:
-        if repeated := _repeated(session, idempotency_key, None, PipelineType.FULL):
+        if repeated := first_answer(session, idempotency_key, None, PipelineType.FULL, webhook, config):
             return repeated  # it took the identifier after the key was looked for above
     raise _taken(candidates[-1])
 
 
-def refuse_if_taken(services: Services, identifier: str, idempotency_key: str | None) -> None:
+def refuse_if_taken(
+    services: Services,
+    *,
+    identifier: str | None,
+    config: PipelineConfig,
+    idempotency_key: str | None,
+    webhook: Webhook | None,
+) -> None:
     """Before a file is sent that `submit_file` would not take. Raises Conflict."""
     with services.database.read() as session:
-        repeated = _repeated(session, idempotency_key, None, PipelineType.FULL)
-        if repeated is None and requests.taken_identifier(session, identifier) is not None:
+        repeated = first_answer(session, idempotency_key, None, PipelineType.FULL, webhook, config)
+        if repeated is None and identifier and requests.taken_identifier(session, identifier) is not None:
             raise _taken(identifier)
 
 
@@ -141,7 +148,9 @@ def start(
     """Run the pipeline of a known video again. Raises NotFound, PipelineActive, StageInputMissing."""
     with services.database.session() as session:
         requests.lock_video(session, video)
-        if repeated := _repeated(session, idempotency_key, None, pipeline_type, video, config.moment):
+        if repeated := first_answer(
+            session, idempotency_key, None, pipeline_type, webhook, video=video, moment=config.moment
+        ):
             return repeated
         row = videos.get(session, video)
         if row is None and not (pipeline_type is PipelineType.FULL and requests.newest(session, video)):
@@ -202,14 +211,15 @@ def retry(services: Services, video: str, idempotency_key: str | None) -> Submis
             raise NotFound(f"There is no video {video!r}.", hint="Submit its URL or file first.")
         if newest and newest.pipeline_type != kind:
             newest = requests.newest_for_all_moments(session, video)
-        repeated = idempotency_key and requests.by_idempotency_key(session, idempotency_key)
+        repeated = requests.by_idempotency_key(session, idempotency_key) if idempotency_key else None
     if last and last.status == "completed" and not repeated:
         raise Conflict(
             f"The last run of video {video!r} completed: nothing is left to retry.",
             hint=f"`videomoments run {video}` does all of it again.",
         )
     wanted = PipelineConfig.parse({**(newest.config if newest else {}), "resume": True})
-    webhook = Webhook(newest.webhook_url, newest.webhook_secret) if newest and newest.webhook_url else None
+    told = repeated or newest
+    webhook = Webhook(told.webhook_url, told.webhook_secret) if told and told.webhook_url else None
     return start(services, video, kind, wanted, idempotency_key, webhook)
 
 
@@ -237,20 +247,30 @@ def _is_processed(session: Session, video: str) -> bool:
     return newest is not None and newest.status == "completed"
 
 
-def _repeated(
+def first_answer(
     session: Session,
     idempotency_key: str | None,
     source_url: str | None,
     pipeline_type: PipelineType,
+    webhook: Webhook | None,
+    config: PipelineConfig | None = None,
+    *,
     video: str | None = None,
     moment: str | None = None,
 ) -> Submission | None:
-    """The first answer, when this key has been used. Raises Conflict when it was used for something else."""
+    """When this key has been used; `config` is as the client sent it, None when other requests had a part in it. Raises
+    Conflict when the key was used for something else."""
     row = requests.by_idempotency_key(session, idempotency_key) if idempotency_key else None
     if row is None:
         return None
-    same = (row.source_url, row.pipeline_type, row.config.get("moment")) == (source_url, pipeline_type, moment)
-    if not same or (video is not None and row.video_identifier != video):
+    hook = (webhook.url, webhook.secret) if webhook else (None, None)
+    is_same = (
+        (row.source_url, row.pipeline_type, row.config.get("moment")) == (source_url, pipeline_type, moment)
+        and (row.webhook_url, row.webhook_secret) == hook
+        and (config is None or row.config == config.as_json())
+        and (video is None or row.video_identifier == video)
+    )
+    if not is_same:
         raise _used_key()
     return Submission(row.video_identifier, row.request_id, pipeline_type=pipeline_type)
 

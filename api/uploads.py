@@ -61,9 +61,13 @@ class Wishes:
 
 def check(services: Services, wishes: Wishes) -> None:
     """Whether `submit` would take the file, before it is sent. Raises Conflict, and what Webhook.parse does."""
-    Webhook.parse(wishes.webhook_url, wishes.webhook_secret, services.settings)
-    if wishes.identifier:
-        submission.refuse_if_taken(services, wishes.identifier, wishes.idempotency_key)
+    submission.refuse_if_taken(
+        services,
+        identifier=wishes.identifier,
+        config=wishes.config,
+        idempotency_key=wishes.idempotency_key,
+        webhook=Webhook.parse(wishes.webhook_url, wishes.webhook_secret, services.settings),
+    )
 
 
 def submit(services: Services, path: Path, wishes: Wishes, request_id: str) -> Submission:

@@ -155,8 +155,9 @@ def test_an_idempotency_key_gives_the_same_answer_again(client: TestClient, redi
     assert [each.status_code for each in answers] == [202] * 3
     assert answers[0].json() == answers[1].json() == answers[2].json()
     assert redis.xlen(STREAM) == 1
-    other = client.post("/api/videos", json={"url": URL + "2"}, headers=headers)
-    assert_problem(other, 409, "conflict")
+    for another in ({"url": URL + "2"}, {"config": {"max_moments": 2}}, {"webhook_url": "https://example.org/hook"}):
+        other = client.post("/api/videos", json={"url": URL, **another}, headers=headers)
+        assert_problem(other, 409, "conflict")
     assert_problem(
         client.post("/api/videos", json={"url": URL}, headers={"Idempotency-Key": "x" * 256}), 422, "invalid_input"
     )
