@@ -4,9 +4,12 @@ FFmpeg works in its child process, for a few of them at a time; whoever asks for
 """
 
 import asyncio
+import time
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -26,13 +29,22 @@ from videomoments_dagster.errors import (
 )
 from videomoments_dagster.media.thumbnail import ThumbnailFailure, ThumbnailRequest, at_seconds_of, make_thumbnails
 from videomoments_dagster.storage import names
+from videomoments_dagster.storage.base import StoredObject
 from videomoments_dagster.temp_files import TempFiles
 
 TIMEOUT_SECONDS = 60.0
 """Longest work on one picture: who waits for it is a browser. A sound file takes a fraction of a second."""
+LARGEST_COPY_BYTES = 2 * 1024**3
+"""A larger file is not copied from a bucket for the sake of one picture: the pipeline makes that as it goes along."""
+_BARREN_SECONDS = 600.0
+_MOST_BARREN = 1000
 _MOST_WAITING = 100
 _slots = CapacityLimiter(2)
 _being_made: dict[str, "asyncio.Task[str]"] = {}
+_barren: OrderedDict[tuple[str, int], tuple[float, NotFound]] = OrderedDict()
+"""Media that gave no picture, by URL and generation: until when they are not read again, and what was said. The oldest
+come first."""
+_barren_lock = Lock()
 
 _Keep = Callable[[Session, str, int], object]
 """Writes the picture's row: its cloud_url and its size in kB."""
@@ -72,8 +84,12 @@ def _forget(key: str, task: "asyncio.Task[str]") -> None:
 
 
 def _stored_of_video(services: Services, video: str) -> str | None:
+    """Raises NotFound when there is no video, or no picture in it that one could be made of."""
     with services.database.read() as session:
-        return videos.overview(session, video).thumbnail_cloud_url
+        view = videos.overview(session, video)
+    if view.thumbnail_cloud_url is None and view.video_codec is None:
+        raise NotFound(f"Video {video!r} has no picture.", hint="Its file is of sound alone; show a picture of yours.")
+    return view.thumbnail_cloud_url
 
 
 def _make_of_video(services: Services, video: str) -> str:
@@ -111,19 +127,25 @@ def _make_of_clip(services: Services, moment: str) -> str:
 def _make(services: Services, video: str, source: str, at_seconds: float, name: str, keep: _Keep) -> str:
     """Object first, verified, then the row, as the pipeline does it; returns its cloud_url."""
     store = services.store
+    media: StoredObject | None = None
     try:
+        media = store.require(store.name_of(source))
+        _refuse_in_vain(video, source, media)
         with (
             TempFiles.of(services.settings).directory("thumbnails", video) as directory,
-            store.local_copy(store.name_of(source), directory) as path,
+            store.local_copy(media.name, directory) as path,
         ):
             picture = _still(path, at_seconds, directory / "picture.jpg")
             stored = store.put_file(name, picture, "image/jpeg")
     except (MediaKilled, StorageUnavailable):
         raise
     except (MediaError, StorageError) as error:
-        raise NotFound(
+        refusal = NotFound(
             f"Video {video!r} has no picture yet, and none can be made here: {error.message}", hint=error.hint
-        ) from error
+        )
+        if media and isinstance(error, MediaError):
+            _remember(source, media, refusal)
+        raise refusal from error
     try:
         with services.database.session() as session:
             keep(session, store.cloud_url(name), stored.size_kb)
@@ -131,6 +153,27 @@ def _make(services: Services, video: str, source: str, at_seconds: float, name: 
         store.delete(name)
         raise
     return store.cloud_url(name)
+
+
+def _refuse_in_vain(video: str, source: str, media: StoredObject) -> None:
+    """Raises NotFound before much is read for nothing: of what gave no picture a while ago, or is too large to copy."""
+    with _barren_lock:
+        until, refusal = _barren.get((source, media.generation), (0.0, None))
+    if refusal and time.monotonic() < until:
+        raise NotFound(refusal.message, hint=refusal.hint)
+    if media.size_bytes > LARGEST_COPY_BYTES and not source.startswith("file:"):  # a directory's file is read in place
+        raise NotFound(
+            f"Video {video!r} has no picture yet, and is too large to make one of it here.",
+            hint="The pipeline makes it: see the video's status, or POST to its `extract-clips`.",
+        )
+
+
+def _remember(source: str, media: StoredObject, refusal: NotFound) -> None:
+    with _barren_lock:
+        _barren[source, media.generation] = (time.monotonic() + _BARREN_SECONDS, refusal)
+        _barren.move_to_end((source, media.generation))
+        while len(_barren) > _MOST_BARREN:
+            _barren.popitem(last=False)
 
 
 def _still(source: Path, at_seconds: float, destination: Path) -> Path:
