@@ -301,13 +301,6 @@ class Settings(BaseSettings):
         use, mode 0600. Raises OSError for somebody else's."""
         return self._made_once("api.key", new_key).strip()
 
-    def operator_key_for(self, url: str) -> str | None:
-        """The operator's key, only for the API of the platform that runs in `home`."""
-        try:
-            return self.operator_key if self._embedded("api_url") == url else None
-        except (OSError, ServiceUnavailable):
-            return None
-
     def _made_once(self, name: str, make: Callable[[], str]) -> str:
         path = self.home / name
         if not path.exists():

@@ -15,6 +15,7 @@ from videomoments_dagster.cli.api_client import Api
 from videomoments_dagster.cli.keys import app
 from videomoments_dagster.errors import InvalidInput, NotFound
 from videomoments_dagster.settings import get_settings
+from videomoments_dagster.stack.home import Home
 
 
 @pytest.fixture
@@ -99,12 +100,16 @@ def test_the_operators_key_is_sent_to_the_platform_of_its_home_alone(
     assert not (home / "api.key").exists()
     (home / "connections.json").write_text(json.dumps({"api_url": web.url}))
     Api().get("/api/videos")
+    assert not (home / "api.key").exists(), "its supervisor is dead: who listens there now?"
+    with Home(home).acquire():
+        Api().get("/api/videos")
     key = (home / "api.key").read_text()
     assert (home / "api.key").stat().st_mode & 0o777 == 0o600
-    Api(web.url.replace("127.0.0.1", "localhost")).get("/api/videos")
+    with Home(home).acquire():
+        Api(web.url.replace("127.0.0.1", "localhost")).get("/api/videos")
     set_environment(monkeypatch, VIDEOMOMENTS_API_KEY="vm_mine")
     Api().get("/api/videos")
-    assert heard == [None, f"Bearer {key}", None, "Bearer vm_mine"]
+    assert heard == [None, None, f"Bearer {key}", None, "Bearer vm_mine"]
 
 
 def test_a_redirect_to_another_host_does_not_get_the_key(
