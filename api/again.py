@@ -1,8 +1,11 @@
 """Parts of a known video's pipeline done anew, with what was asked for before where nothing else is said."""
 
+from sqlalchemy.orm import Session
+
 from api import submission
 from api.services import Services
 from api.submission import Submission
+from db.models import Video
 from db.queries import requests, transcripts, videos
 from videomoments_dagster.address_guard import validate_url
 from videomoments_dagster.identifiers import canonical_url
@@ -31,11 +34,10 @@ def generate(
     settings = services.settings
     source_url = canonical_url(validate_url(url, allow_private=settings.allow_private_urls, ports=settings.fetch_ports))
     with services.database.read() as session:
-        row = requests.by_idempotency_key(session, idempotency_key) if idempotency_key else None
         known = videos.by_source_url(session, source_url)
+        if first := _first_answer(session, idempotency_key, source_url, known, webhook, config):
+            return first
         heard = known is not None and transcripts.exists(session, known.id)
-    if row is not None and row.source_url == source_url:  # the video had no transcript when this was first asked
-        heard = False
     if known is not None and heard:
         kind = PipelineType.MOMENTS_ONLY
         return submission.start(services, known.identifier, kind, config, idempotency_key, webhook)
@@ -45,3 +47,24 @@ def generate(
     if not submitted.already_processed:
         return submitted
     return submission.start(services, submitted.video_id, PipelineType.FULL, config, idempotency_key, webhook)
+
+
+def _first_answer(
+    session: Session,
+    idempotency_key: str | None,
+    source_url: str,
+    known: Video | None,
+    webhook: Webhook | None,
+    config: PipelineConfig,
+) -> Submission | None:
+    """Of a request that this key made about the URL or its video: what was done then depended on what was there."""
+    row = requests.by_idempotency_key(session, idempotency_key) if idempotency_key else None
+    if row is None:
+        return None
+    of_video = row.source_url is None and known is not None and row.video_identifier == known.identifier
+    if row.source_url != source_url and not of_video:
+        return None
+    kind = PipelineType(row.pipeline_type)
+    if kind not in {PipelineType.FULL, PipelineType.MOMENTS_ONLY}:
+        return None
+    return submission.first_answer(session, idempotency_key, row.source_url, kind, webhook, config)

@@ -101,6 +101,25 @@ def test_a_key_that_asked_for_a_new_url_is_answered_the_same_when_the_video_was_
     assert len(messages(redis)) == 1
 
 
+def test_a_key_that_asked_for_a_processed_video_without_a_transcript_is_answered_the_same(
+    client: TestClient, services: Services, redis: "Redis"
+) -> None:
+    url = "https://example.org/silent.mp4"
+    ask = {"json": {"url": url, "config": {"max_moments": 2}}, "headers": {"Idempotency-Key": "k"}}
+    with services.database.session() as session:
+        video = store_video(services, session, "silent", source_url=url)
+        factories.run(session, video, status="completed")
+    first = client.post("/api/generate_moments", **ask)
+    assert (first.status_code, first.json()["pipeline_type"]) == (202, "full")
+    assert client.post("/api/generate_moments", **ask).json() == first.json()
+    with services.database.session() as session:
+        factories.transcript(session, session.merge(video))
+    assert client.post("/api/generate_moments", **ask).json() == first.json()
+    other = client.post("/api/generate_moments", **(ask | {"json": {"url": url}}))
+    assert_problem(other, 409, "conflict")
+    assert len(messages(redis)) == 1
+
+
 def test_a_stage_tells_how_far_it_is_and_whether_there_is_a_result(
     client: TestClient, services: Services, talk: str, statements: QueryCounter
 ) -> None:
