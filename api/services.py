@@ -17,6 +17,9 @@ from videomoments_dagster.settings import Settings
 from videomoments_dagster.storage.base import ObjectStore
 from videomoments_dagster.storage.factory import open_store
 
+READ_SECONDS = 10.0
+"""A statement that takes longer is worth less than the connection that it holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -30,9 +33,8 @@ class Services:
     @classmethod
     def open(cls, settings: Settings) -> "Services":
         """Raises ServiceUnavailable when neither a database nor a running platform is configured."""
-        return cls(
-            settings, Database(settings.database_url, pool_size=10), connect(settings.redis_url), open_store(settings)
-        )
+        database = Database(settings.database_url, pool_size=10, read_seconds=READ_SECONDS)
+        return cls(settings, database, connect(settings.redis_url), open_store(settings))
 
     @property
     def lock(self) -> PipelineLock:

@@ -6,10 +6,11 @@ Not here: queries (db/queries), and where the database is (the caller gives a re
 import os
 import select
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from psycopg2.errors import QueryCanceled
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DataError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,26 +24,39 @@ POOL_TIMEOUT_SECONDS = 10
 
 
 class Database:
-    """A pool of connections to the product database. Nothing is opened before the first use."""
+    """Connections to the product database: a pool for units of work, and one for what only reads. Nothing is opened
+    before the first use.
 
-    def __init__(self, url: str, *, pool_size: int = 5, max_overflow: int = 10) -> None:
-        """`url` starts with `postgresql+psycopg2://`; anything else raises InvalidConfig."""
+    Both set session state (time zone, keepalives, read-only): a connection must be one server session, direct or
+    through a pooler that gives a session for as long as it is open. A pooler of transactions would hand a read-only
+    session to who writes.
+    """
+
+    def __init__(
+        self, url: str, *, pool_size: int = 5, max_overflow: int = 10, read_seconds: float | None = None
+    ) -> None:
+        """`url` starts with `postgresql+psycopg2://`; anything else raises InvalidConfig. At most `pool_size +
+        max_overflow` connections read at once, and `pool_size` with half the overflow write. A statement of
+        `read` is given up after `read_seconds`."""
         address = parse_url(url)
         self._name = server_name(address)
         common: dict[str, Any] = {
             "pool_size": pool_size,
-            "max_overflow": max_overflow,
             "pool_timeout": POOL_TIMEOUT_SECONDS,
             "pool_use_lifo": True,
             "connect_args": connect_arguments(address),
             "hide_parameters": True,  # errors are logged, and values may be secret
         }
-        self.engine: Engine = create_engine(address, **common)
+        self.engine: Engine = create_engine(address, **common, max_overflow=max_overflow // 2)
         self.reader: Engine = create_engine(
-            address, **common, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
+            address,
+            **common,
+            max_overflow=max_overflow,
+            isolation_level="AUTOCOMMIT",
+            skip_autocommit_rollback=True,
         )
         event.listen(self.engine, "connect", _set_up)
-        event.listen(self.reader, "connect", _set_up_reader)
+        event.listen(self.reader, "connect", _reader_set_up(read_seconds))
         for engine in (self.engine, self.reader):
             event.listen(engine, "checkout", _refuse_cut)
             _forget_in_children(engine)
@@ -114,6 +128,10 @@ def named_errors(server: str) -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
+        if isinstance(error.orig, QueryCanceled):
+            raise ServiceUnavailable(
+                f"PostgreSQL at {server} took too long to answer.", hint="Ask for less, or try again later."
+            ) from error
         # no statement: connecting failed; invalidated: the connection broke under the statement
         if error.statement is not None and not error.connection_invalidated:
             raise
@@ -156,10 +174,15 @@ def _set_up(connection: Any, _: object) -> None:
     connection.autocommit = False
 
 
-def _set_up_reader(connection: Any, _: object) -> None:
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute(f"{_SET_UP}; SET default_transaction_read_only = on")
+def _reader_set_up(seconds: float | None) -> Callable[[Any, object], None]:
+    bound = "" if seconds is None else f"; SET statement_timeout = {round(seconds * 1000)}"
+
+    def set_up(connection: Any, _: object) -> None:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f"{_SET_UP}; SET default_transaction_read_only = on{bound}")
+
+    return set_up
 
 
 def _refuse_cut(connection: Any, _record: object, _proxy: object) -> None:

@@ -44,6 +44,13 @@ def test_a_defect_is_a_problem_without_a_stack_trace(settings: Settings) -> None
     assert "secret" not in str(problem)
 
 
+def test_postgresql_gives_up_a_read_after_ten_seconds(settings: Settings) -> None:
+    services = Services.open(settings)
+    with services.database.read() as session:
+        assert session.connection().exec_driver_sql("SHOW statement_timeout").scalar() == "10s"
+    services.close()
+
+
 def test_the_root_leads_to_the_documentation(client: TestClient) -> None:
     response = client.get("/")
     assert response.headers["location"] == "/docs"

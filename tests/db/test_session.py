@@ -97,6 +97,18 @@ def test_a_connection_cut_in_the_middle_is_a_service_unavailable(database: Datab
     database.ping()
 
 
+def test_only_a_read_that_takes_too_long_is_given_up(database: Database, database_url: str) -> None:
+    impatient = Database(database_url, read_seconds=0.05)
+    with impatient.session() as session:
+        session.execute(text("SELECT pg_sleep(0.1)"))
+    for _ in range(2):
+        with pytest.raises(ServiceUnavailable, match="took too long"), impatient.read() as session:
+            session.execute(text("SELECT pg_sleep(10)"))
+    with database.read() as session:
+        assert session.scalar(text("SHOW statement_timeout")) == "0"
+    impatient.dispose()
+
+
 def test_a_pool_that_is_used_up_says_so(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("db.session.POOL_TIMEOUT_SECONDS", 0.05)
     small = Database(database.engine.url.render_as_string(hide_password=False), pool_size=1, max_overflow=1)
@@ -107,6 +119,8 @@ def test_a_pool_that_is_used_up_says_so(database: Database, monkeypatch: pytest.
             session.execute(text("SELECT 1"))
         with small.session() as session:
             session.execute(text("SELECT 1"))  # who reads takes nothing from who writes
+            with pytest.raises(ServiceUnavailable, match="busy"), small.session() as another:
+                another.execute(text("SELECT 1"))  # and has all of the overflow, who writes the half of it
     small.dispose()
 
 
