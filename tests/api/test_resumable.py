@@ -26,7 +26,7 @@ from db.queries import requests
 from tests.api.conftest import QueryCounter, assert_problem, messages
 from videomoments_dagster.requests.stream import STREAM
 from videomoments_dagster.storage import names
-from videomoments_dagster.temp_files import RESUME
+from videomoments_dagster.temp_files import RESUME, UPLOADS, TempFiles
 
 TUS = {"Tus-Resumable": "1.0.0"}
 BYTES = {"Content-Type": "application/offset+octet-stream"}
@@ -268,7 +268,7 @@ class TestSubmission:
             assert client.get(url).json()["submitted"]["request_id"] == made[-1]
         assert made[0] == made[1]
         for another in ({"webhook_url": "https://example.org/hook"}, {"title": "Another"}):
-            problem = assert_problem(begin(client, idempotency_key="k", **another), 409, "conflict")
+            problem = assert_problem(begin(client, LENGTH, idempotency_key="k", **another), 409, "conflict")
             assert "new key" in problem["hint"], "before any byte is sent"
 
 
@@ -286,6 +286,24 @@ class TestRoom:
         _make_idle(home, urls[1])
         assert begin(client).status_code == 201
         assert [client.get(url).status_code for url in urls] == [200, 404, 200, 200]
+
+    def test_nobody_has_more_than_their_share_and_what_is_empty_gives_way_within_minutes(
+        self, client: TestClient, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(resumable, "MOST_OF_ONE", 2)
+        another = TestClient(client.app, base_url=str(client.base_url), client=("198.51.100.7", 1))
+        others = begin(another).headers["location"]
+        urls = [begin(client).headers["location"] for _ in range(2)]
+        send(client, urls[0], b"abc")
+        for url in (others, urls[0]):
+            _make_idle(home, url, 120)
+        assert_problem(begin(client), 429, "rate_limited")
+        assert begin(another).status_code == 201, "another's share is not used up"
+        _make_idle(home, urls[1], 120)
+        with TempFiles.of(client.app.state.services.settings).parked(UPLOADS, urls[1].rpartition("/")[2]):  # pyright: ignore
+            assert_problem(begin(client), 429, "rate_limited")
+        assert begin(client).status_code == 201
+        assert [client.get(url).status_code for url in (others, *urls)] == [200, 200, 404]
 
     @pytest.mark.parametrize("record", [b"", b"\xff", b"[]", b'{"length": 3}', b'{"length": null, "metadata": ""}'])
     def test_one_whose_record_can_not_be_read_is_not_there_and_in_nobodys_way(
