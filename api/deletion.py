@@ -39,7 +39,7 @@ does not look up is killed after 20 s, and its deletion is to be asked for again
 _LOOK_SECONDS = 0.25
 _SLOT_SECONDS = 30.0
 _MOST_WAITING = 40
-_slots = CapacityLimiter(5)  # each deletion holds two of the 20 connections that Services allows
+_slots = CapacityLimiter(5)  # each deletion holds two of the 15 connections for writing that Services allows
 
 
 @dataclass(frozen=True, slots=True)
