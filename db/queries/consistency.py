@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
-from db.models import Clip, PipelineRequest, PipelineRun, Thumbnail, Video
+from db.models import Clip, PipelineRequest, PipelineRun, Thumbnail, Transcript, TranscriptPassage, Video
 from db.queries.requests import ACTIVE
 
 
@@ -106,6 +106,28 @@ def running_after(session: Session, identifier: str | None, *, before: datetime,
     if identifier is not None:
         statement = statement.where(PipelineRun.identifier > identifier)
     return [Running(*row) for row in session.execute(statement)]
+
+
+def without_passages_after(
+    session: Session, transcript_id: int, limit: int
+) -> tuple[list[tuple[str, int]], int | None]:
+    """Of the `limit` transcripts after `transcript_id` those that have text and no passages, with their videos'
+    identifiers; and the last that was looked at, None at the end."""
+    following = select(Transcript.id).where(Transcript.id > transcript_id).order_by(Transcript.id).limit(limit)
+    looked_at = session.scalars(following).all()
+    if not looked_at:
+        return [], None
+    statement = (
+        select(Video.identifier, Transcript.id)
+        .join(Video, Video.id == Transcript.video_id)
+        .where(
+            Transcript.id.in_(looked_at),
+            ~exists().where(TranscriptPassage.transcript_id == Transcript.id),
+            or_(Transcript.full_text != "", Transcript.number_of_words > 0, Transcript.number_of_segments > 0),
+        )
+        .order_by(Transcript.id)
+    )
+    return [(video, found) for video, found in session.execute(statement)], looked_at[-1]
 
 
 def is_empty(session: Session) -> bool:

@@ -8,7 +8,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from db.models import Transcript, TranscriptPassage
-from db.passages import cut
+from db.passages import Passage, cut
 from db.queries.locks import lock_rows_of
 
 
@@ -51,9 +51,31 @@ def replace(
     )
     session.add(transcript)
     session.flush()
-    passages = cut(word_timestamps, segment_timestamps, full_text)
+    _insert(session, transcript.id, _passages_of(transcript))
+    return transcript
+
+
+def missing_passages(session: Session, transcript_id: int) -> list[Passage]:
+    """Those that a transcript was stored without. None where it has any, is gone, or nothing is said in it."""
+    there = select(TranscriptPassage.id).where(TranscriptPassage.transcript_id == transcript_id).limit(1)
+    transcript = session.get(Transcript, transcript_id)
+    return [] if transcript is None or session.scalar(there) is not None else _passages_of(transcript)
+
+
+def add_missing_passages(session: Session, transcript_id: int) -> bool:
+    """Whether any were missing."""
+    session.execute(select(Transcript.id).where(Transcript.id == transcript_id).with_for_update())
+    passages = missing_passages(session, transcript_id)
+    _insert(session, transcript_id, passages)
+    return bool(passages)
+
+
+def _passages_of(transcript: Transcript) -> list[Passage]:
+    return cut(transcript.word_timestamps, transcript.segment_timestamps, transcript.full_text)
+
+
+def _insert(session: Session, transcript_id: int, passages: Sequence[Passage]) -> None:
     if passages:
         session.execute(
-            insert(TranscriptPassage), [{"transcript_id": transcript.id, **asdict(passage)} for passage in passages]
+            insert(TranscriptPassage), [{"transcript_id": transcript_id, **asdict(passage)} for passage in passages]
         )
-    return transcript

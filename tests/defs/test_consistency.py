@@ -10,8 +10,10 @@ import pytest
 from db.models import PipelineRequest
 from db.queries import consistency as queries
 from db.queries import requests as request_queries
+from db.queries import search
+from db.queries import videos as video_queries
 from tests import factories as make
-from videomoments_dagster.defs.consistency import library, objects, partitions
+from videomoments_dagster.defs.consistency import library, objects, partitions, transcripts
 from videomoments_dagster.defs.consistency.report import Finding, Kind
 from videomoments_dagster.defs.consistency.sweep import sweep
 from videomoments_dagster.defs.maintenance.consistency import CHECK, consistency
@@ -29,7 +31,7 @@ from videomoments_dagster.storage import names
 def _later(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if every object were old; and pages are small, so that there are several."""
     monkeypatch.setattr(objects, "YOUNG_SECONDS", 0)
-    for module in (library, partitions):
+    for module in (library, partitions, transcripts):
         monkeypatch.setattr(module, "BATCH", 2)
 
 
@@ -126,6 +128,25 @@ def test_lost_clips_and_pictures_are_asked_for_again_as_they_were_asked_for(
         PipelineType.CLIPS_ONLY,
         {"padding_left": 2.0},
     )
+
+
+def test_transcripts_that_search_does_not_find_are_found_and_get_their_passages(
+    platform: PlatformResource, instance: dg.DagsterInstance, moments: dict[str, list[str]]
+) -> None:
+    """Stored after the migration by a worker with the code of before; one is of silence."""
+    silence = {"full_text": " ", "word_timestamps": [], "segment_timestamps": []}
+    with platform.database.session() as session:
+        for video, values in (("talk", {}), ("talk-b", silence), ("talk_c", {})):
+            make.transcript(session, video_queries.require(session, video), **values)
+        assert search.page(session, "hello", limit=10).items == []
+    found = found_and_mended(platform, instance)
+    assert [(each.kind, each.video) for each in found] == [
+        (Kind.TRANSCRIPT_WITHOUT_PASSAGES, "talk"),
+        (Kind.TRANSCRIPT_WITHOUT_PASSAGES, "talk_c"),
+    ]
+    with platform.database.session() as session:
+        hits = search.page(session, "hello", limit=10).items
+    assert sorted(hit.video_identifier for hit in hits) == ["talk", "talk_c"]
 
 
 def test_a_lost_video_is_fetched_again_and_what_nothing_can_bring_back_is_told_about(

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     OBJECT_WITHOUT_ROW = "objects_without_rows"
     PARTITION_WITHOUT_REQUEST = "partitions_without_requests"
     VIDEO_WITHOUT_PARTITION = "videos_without_partitions"
+    TRANSCRIPT_WITHOUT_PASSAGES = "transcripts_without_passages"
     STUCK_REQUEST = "stuck_requests"
     STUCK_HISTORY = "stuck_history"
     STUCK_STATUS = "stuck_statuses"

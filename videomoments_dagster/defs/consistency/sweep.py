@@ -14,6 +14,7 @@ from videomoments_dagster.defs.consistency.partitions import doomed_partitions, 
 from videomoments_dagster.defs.consistency.report import Findings, Report
 from videomoments_dagster.defs.consistency.requests import sweep_requests
 from videomoments_dagster.defs.consistency.statuses import sweep_statuses
+from videomoments_dagster.defs.consistency.transcripts import sweep_transcripts
 from videomoments_dagster.defs.consistency.work import Work
 from videomoments_dagster.defs.partitions import VIDEOS
 from videomoments_dagster.defs.resources import PlatformResource
@@ -28,6 +29,7 @@ _STEPS = (
     sweep_slots,
     sweep_partitions,
     sweep_library,
+    sweep_transcripts,
 )
 _MOST_DOOMED, _MOST_DOOMED_SHARE = 10, 0.1
 """Videos that a sweep deletes whole, at most, if they are more than a share of all: leftovers are few."""
