@@ -1,6 +1,7 @@
 """The API as a process: `python -m api [--host ADDRESS] [--port PORT]`."""
 
 import argparse
+import resource
 import socket
 import sys
 from contextlib import suppress
@@ -16,6 +17,7 @@ from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.settings import get_settings
 
 _SHUTDOWN_SECONDS = 2
+_MOST_FILES = 65_536
 
 
 class Server(uvicorn.Server):
@@ -28,6 +30,14 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._events.close()
         await super().shutdown(sockets)
+
+
+def raise_file_limit() -> None:
+    """A connection is a descriptor, and many systems begin with 1,024 a process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main() -> None:
@@ -50,6 +60,7 @@ def main() -> None:
         access_log=False,  # api/observing.py logs each request, by its route
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
+    raise_file_limit()
     server = Server(config, app.state.events)
     with suppress(KeyboardInterrupt):  # as uvicorn.run does
         server.run()

@@ -5,7 +5,7 @@ looks at a video once a change however many follow it, and holds no connection t
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,12 +20,14 @@ from redis.asyncio import Redis
 from api.activity import status_of
 from api.schemas.pipeline import status as shown
 from api.services import Services
-from videomoments_dagster.errors import NotFound, ServiceUnavailable
+from videomoments_dagster.errors import NotFound, RateLimited, ServiceUnavailable
 from videomoments_dagster.requests.events import CHANNEL, is_later
 from videomoments_dagster.requests.status import PipelineStatus
 
 MOST_LISTENERS = 5_000
 """Of one process: each has a socket, and about 40 kB."""
+MOST_OF_ONE = 100
+"""Of one key, or without keys of one address: else a single one could keep out all others."""
 _MOST_WAITING = 32
 _SWEEP_SECONDS = 15.0  # places in the queue move on without an event
 _LOOK_AGAIN_SECONDS = 60.0  # a wake-up that was lost with its connection
@@ -123,6 +125,7 @@ class StatusHub:
         self._services = services
         self._topics: dict[str, _Topic] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held: Counter[str] = Counter()
         self._connecting = self._closed = False
         self._threads = CapacityLimiter(4)  # of the database's connections, and of the machine
 
@@ -130,12 +133,25 @@ class StatusHub:
     def listeners(self) -> int:
         return sum(len(topic.listeners) + topic.opening for topic in self._topics.values())
 
-    async def open(self, video: str, after: str | None = None) -> Listener:
+    async def open(self, video: str, after: str | None = None, *, who: str) -> Listener:
         """Follow `video`: first the changes after the event `after`, as far as they are kept, then how it is now, then
-        what changes. Raises NotFound when it never had a request or run, and ServiceUnavailable."""
+        what changes. Raises NotFound when it never had a request or run, RateLimited when `who` has too many listeners,
+        and ServiceUnavailable."""
         if self._closed or self.listeners >= MOST_LISTENERS:
             why = "is shutting down" if self._closed else f"has {MOST_LISTENERS} listeners already"
             raise ServiceUnavailable(f"This process of the API {why}.", hint="Try again in a few seconds.")
+        if self._held[who] >= MOST_OF_ONE:
+            hint = "Close others, or ask with another API key."
+            message = f"{MOST_OF_ONE} streams are open here with this API key, or from this address."
+            raise RateLimited(message, retry_after_seconds=5, hint=hint)
+        self._held[who] += 1
+        try:
+            return await self._open(video, after, who)
+        except BaseException:
+            self._let_go(who)
+            raise
+
+    async def _open(self, video: str, after: str | None, who: str) -> Listener:
         if not self._connecting:
             self._connecting = True
             self._start(self._listen())
@@ -149,7 +165,7 @@ class StatusHub:
                     await self._look(topic)
                 assert topic.newest is not None  # noqa: S101  # or _look has raised
                 missed = await self._missed(topic, after) if after else []
-                listener = Listener(lambda gone: self._drop(topic, gone), [*missed, topic.newest])
+                listener = Listener(lambda gone: self._drop(topic, gone, who), [*missed, topic.newest])
                 topic.listeners.add(listener)
         finally:
             topic.opening -= 1
@@ -170,9 +186,16 @@ class StatusHub:
         self.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _drop(self, topic: _Topic, listener: Listener) -> None:
-        topic.listeners.discard(listener)
+    def _drop(self, topic: _Topic, listener: Listener, who: str) -> None:
+        if listener in topic.listeners:
+            topic.listeners.discard(listener)
+            self._let_go(who)
         self._tidy(topic)
+
+    def _let_go(self, who: str) -> None:
+        self._held[who] -= 1
+        if not self._held[who]:
+            del self._held[who]
 
     def _tidy(self, topic: _Topic) -> None:
         if not topic.listeners and not topic.opening and self._topics.get(topic.video) is topic:

@@ -8,8 +8,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from api.access import GRANT
 from api.activity import status_of
 from api.events import Listener, StatusHub
+from api.keys import Grant
 from api.parameters import VideoId
 from api.problems import described
 from videomoments_dagster.identifiers import validate_identifier
@@ -108,7 +110,9 @@ async def follow_pipeline(
     15 s while nothing changes. The stream stays open when the pipeline is over, for it may be started again; after an
     hour it ends, and browsers open it again by themselves."""
     hub: StatusHub = request.app.state.events
-    listener = await hub.open(video, last_event_id)
+    grant: Grant | None = request.scope.get(GRANT)
+    who = grant.identifier if grant else f"address {request.client.host if request.client else ''}"
+    listener = await hub.open(video, last_event_id, who=who)
     first = listener.first
     if until and first.is_over and first.identifier is not None and first.identifier == last_event_id:
         listener.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,9 +16,9 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 import api.routes.events as route
-from api.__main__ import Server
+from api.__main__ import Server, raise_file_limit
 from api.app import create_app
-from api.events import Change, Listener
+from api.events import MOST_OF_ONE, Change, Listener
 from tests.api.conftest import assert_problem
 from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.requests.events import MOST_KEPT, key
@@ -26,7 +27,7 @@ from videomoments_dagster.requests.status import LiveStatus
 from videomoments_dagster.settings import Settings
 from videomoments_dagster.stack.redis import EmbeddedRedis
 
-FOLLOWERS = 100
+FOLLOWERS = MOST_OF_ONE
 PATH = "/api/pipeline/talk/events"
 
 
@@ -211,6 +212,12 @@ def test_a_hundred_follow_one_video_and_all_are_let_go_as_the_server_stops(setti
             tasks = [asyncio.create_task(follow()) for _ in range(FOLLOWERS)]
             await until(lambda: heard.count("first") == FOLLOWERS)
             assert api.app.state.events.listeners == FOLLOWERS
+            refused = await api.client.get(PATH)
+            assert_problem(refused, 429, "rate_limited")
+            tasks.pop().cancel()
+            await until(lambda: api.app.state.events.listeners == FOLLOWERS - 1)
+            tasks.append(asyncio.create_task(follow()))  # who has closed one may open another
+            await until(lambda: heard.count("first") == FOLLOWERS + 1)
             api.live.run_started("talk", "a run")
             await until(lambda: heard.count("change") == FOLLOWERS)
             api.server.should_exit = True
@@ -219,6 +226,17 @@ def test_a_hundred_follow_one_video_and_all_are_let_go_as_the_server_stops(setti
             assert api.app.state.events.listeners == 0
 
     asyncio.run(story())
+
+
+def test_as_many_files_may_be_open_as_the_system_allows() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        raise_file_limit()
+        raised, kept = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert kept == hard and (1024 < raised <= hard or raised == hard)
 
 
 def test_a_stream_outlives_a_redis_that_goes_away(
