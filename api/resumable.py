@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -34,8 +34,12 @@ from videomoments_dagster.file_locks import FileLock
 from videomoments_dagster.temp_files import RESUME, UNUSED_SECONDS, UPLOADS, TempFiles
 
 MOST_UNFINISHED = 100
+MOST_OF_ONE = 25
+"""Of one API key; where none is needed, of one address."""
 IDLE_SECONDS = 3600.0
 """Nothing came for so long: it makes room for another, when there is none."""
+EMPTY_SECONDS = 60.0
+"""The same, when nothing came at all."""
 _FREE_BYTES = 1024**3
 """Left on the disk for everybody else."""
 _KEYS = {"filename", "title", "identifier", "config", "idempotency_key", "webhook_url", UNTOLD_KEY}
@@ -52,7 +56,8 @@ class NoRoomForUpload(TooLarge):
 
 @dataclass(frozen=True, slots=True)
 class ResumableUpload:
-    """`metadata` is as the client sent it. `submitted` is None until the request's row is there."""
+    """`metadata` is as the client sent it, `owner` who that was. `submitted` is None until the request's row is
+    there."""
 
     upload_id: str
     length: int
@@ -60,10 +65,17 @@ class ResumableUpload:
     metadata: str
     expires_at: datetime
     submitted: Submission | None
+    owner: str = ""
 
     @property
     def is_complete(self) -> bool:
         return self.offset == self.length
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it has been idle for so long that another may take its room."""
+        idle_seconds = UNUSED_SECONDS - (self.expires_at - datetime.now(UTC)).total_seconds()
+        return idle_seconds > (IDLE_SECONDS if self.offset else EMPTY_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,7 @@ class _Record:
     metadata: str
     video_id: str | None = None
     request_id: str | None = None
+    owner: str = ""
 
     @classmethod
     def read(cls, directory: Path) -> "_Record":
@@ -95,20 +108,26 @@ class _Record:
 _RECORD = TypeAdapter(_Record)
 
 
-def create(services: Services, length: int, metadata: str) -> ResumableUpload:
-    """An empty upload. Its identifier is that of the request that it becomes, so that it becomes one only. Raises
-    InvalidInput, TooLarge, NoRoomForUpload, RateLimited, DiskFull."""
+def create(services: Services, length: int, metadata: str, owner: str) -> ResumableUpload:
+    """An empty upload. Its identifier is that of the request that it becomes, so that it becomes one only. `owner` is
+    who has MOST_OF_ONE at most. Raises InvalidInput, TooLarge, NoRoomForUpload, RateLimited, DiskFull."""
     check(services, _wishes(metadata))
     most = services.settings.max_download_bytes
     if length > most:
         raise TooLarge(f"The upload is larger than {most} bytes.")
     temp, upload_id = TempFiles.of(services.settings), str(uuid.uuid4())
     with _one_at_a_time(services):
-        _make_room(services, temp, length)
+        _make_room(services, lambda unfinished: _refusal(services, unfinished, length, owner))
         with _no_space(), temp.parked(UPLOADS, upload_id, create=True) as directory:
             (directory / _CONTENT).touch()
-            _Record(length, metadata).write(directory)
+            _Record(length, metadata, owner=owner).write(directory)
             return _read(upload_id, directory)
+
+
+def make_room(services: Services, length: int, missing: int) -> None:
+    """For what comes in another way: `length` bytes of which `missing` are still to come. Raises NoRoomForUpload."""
+    with _one_at_a_time(services):
+        _make_room(services, lambda unfinished: _no_room(services, unfinished, length, missing))
 
 
 def find(services: Services, upload_id: str) -> ResumableUpload:
@@ -154,7 +173,7 @@ async def receive(
             return upload
         if metadata is not None:
             await run_in_threadpool(check, services, _wishes(metadata))
-            await receiving.to_the_end(_Record(upload.length, metadata).write, directory)
+            await receiving.to_the_end(_Record(upload.length, metadata, owner=upload.owner).write, directory)
         await _add(directory, body, sender, upload.length - offset, checksum)
         return await receiving.to_the_end(_submit, services, upload_id, directory)
 
@@ -210,7 +229,8 @@ def _submit(services: Services, upload_id: str, directory: Path) -> ResumableUpl
         return upload
     content = directory / _CONTENT
     made = submit(services, content, _wishes(upload.metadata), upload_id)
-    _Record(upload.length, without_secret(upload.metadata), made.video_id, made.request_id).write(directory)
+    metadata = without_secret(upload.metadata)
+    _Record(upload.length, metadata, made.video_id, made.request_id, upload.owner).write(directory)
     content.unlink()
     return replace(upload, submitted=made)
 
@@ -232,36 +252,53 @@ def _read(upload_id: str, directory: Path) -> ResumableUpload:
     made = Submission(record.video_id, record.request_id) if record.video_id else None
     left_seconds = UNUSED_SECONDS - measure(directory).age_seconds
     expires_at = (datetime.now(UTC) + timedelta(seconds=left_seconds)).replace(microsecond=0)
-    return ResumableUpload(
-        upload_id, record.length, record.length if made else offset or 0, record.metadata, expires_at, made
-    )
+    come = record.length if made else offset or 0
+    return ResumableUpload(upload_id, record.length, come, record.metadata, expires_at, made, record.owner)
 
 
-def _make_room(services: Services, temp: TempFiles, length: int) -> None:
-    """Only while nobody else makes an upload."""
-    in_use_until = datetime.now(UTC) + timedelta(seconds=UNUSED_SECONDS - IDLE_SECONDS)
+def _make_room(services: Services, refusal: Callable[[list[ResumableUpload]], "_Refusal | None"]) -> None:
+    """Until `refusal`, which is told the unfinished ones, gives None. Only while nobody else makes an upload."""
     unfinished: list[ResumableUpload] = []
-    for path in temp.all_parked(UPLOADS):
+    for path in TempFiles.of(services.settings).all_parked(UPLOADS):
         with suppress(OSError):
             if (path / _CONTENT).exists():
                 unfinished.append(_read(path.parent.name, path))
     unfinished.sort(key=lambda each: each.expires_at)
-    while refusal := _refusal(services, unfinished, length):
-        oldest = unfinished.pop(0) if unfinished else None
-        if oldest is None or oldest.expires_at > in_use_until:
-            raise refusal
-        with suppress(NotFound, UploadBusy):
-            _remove(services, oldest.upload_id)
+    idle = [each for each in unfinished if each.gives_way]
+    while refused := refusal(unfinished):
+        oldest = next((each for each in idle if refused.owner in {None, each.owner}), None)
+        if oldest is None:
+            raise refused.error
+        idle.remove(oldest)
+        with suppress(UploadBusy):  # somebody comes back to it just now: it stays
+            with suppress(NotFound):
+                _remove(services, oldest.upload_id)
+            unfinished.remove(oldest)
 
 
-def _refusal(services: Services, unfinished: list[ResumableUpload], length: int) -> VideoMomentsError | None:
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """`owner`: only what is theirs can make room."""
+
+    error: VideoMomentsError
+    owner: str | None = None
+
+
+def _refusal(services: Services, unfinished: list[ResumableUpload], length: int, owner: str) -> _Refusal | None:
+    if sum(each.owner == owner for each in unfinished) >= MOST_OF_ONE:
+        return _Refusal(RateLimited(f"{MOST_OF_ONE} of your uploads are unfinished.", retry_after_seconds=60), owner)
     if len(unfinished) >= MOST_UNFINISHED:
-        return RateLimited(f"{MOST_UNFINISHED} uploads are unfinished on this host.", retry_after_seconds=60)
+        return _Refusal(RateLimited(f"{MOST_UNFINISHED} uploads are unfinished on this host.", retry_after_seconds=60))
+    return _no_room(services, unfinished, length, length)
+
+
+def _no_room(services: Services, unfinished: list[ResumableUpload], length: int, missing: int) -> _Refusal | None:
+    """For `length` bytes more of which `missing` are still to come."""
     if sum(each.length for each in unfinished) + length > services.settings.temp_bytes:
-        return NoRoomForUpload(f"Unfinished uploads leave no room for {length} bytes.")
-    missing_bytes = sum(each.length - each.offset for each in unfinished) + length
-    if missing_bytes + _FREE_BYTES > shutil.disk_usage(services.settings.home).free:
-        return NoRoomForUpload(f"The disk has no room for {length} bytes more.")
+        return _Refusal(NoRoomForUpload(f"Unfinished uploads leave no room for {length} bytes."))
+    missing += sum(each.length - each.offset for each in unfinished)
+    if missing + _FREE_BYTES > shutil.disk_usage(services.settings.home).free:
+        return _Refusal(NoRoomForUpload(f"The disk has no room for {length} bytes more."))
     return None
 
 

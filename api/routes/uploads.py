@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
 from api import resumable, tus
+from api.access import GRANT
 from api.problems import described, problem_of
 from api.receiving import to_the_end
 from api.resumable import ResumableUpload
@@ -110,7 +111,7 @@ async def create_upload(
     has_body = announced != 0
     if has_body:
         _check_media_type(request)
-    made = await to_the_end(resumable.create, here, length, upload_metadata or "")
+    made = await to_the_end(resumable.create, here, length, upload_metadata or "", _owner(request))
     location = {"Location": f"{router.prefix}/{made.upload_id}"}
     if not has_body:
         return Response(status_code=201, headers=location | _headers(made))
@@ -213,6 +214,13 @@ def _headers(found: ResumableUpload) -> dict[str, str]:
         headers["VideoMoments-Video-Id"] = found.submitted.video_id
         headers["VideoMoments-Request-Id"] = found.submitted.request_id or ""
     return headers
+
+
+def _owner(request: Request) -> str:
+    """The key's identifier; where none is needed, the client's address."""
+    if grant := request.scope.get(GRANT):
+        return grant.identifier
+    return request.client.host if request.client else ""
 
 
 def _announced(request: Request) -> int | None:

@@ -291,7 +291,7 @@ class TestRoom:
         self, client: TestClient, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(resumable, "MOST_OF_ONE", 2)
-        another = TestClient(client.app, base_url=str(client.base_url), client=("198.51.100.7", 1))
+        another = TestClient(client.app, base_url=str(client.base_url), client=("127.0.0.2", 1))
         others = begin(another).headers["location"]
         urls = [begin(client).headers["location"] for _ in range(2)]
         send(client, urls[0], b"abc")
