@@ -63,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.services = services
     app.state.events = StatusHub(services)
+    app.state.health = health.Checks()
     app.add_middleware(Conditional)  # the first added is the innermost
     app.add_middleware(Compressed)
     app.add_middleware(Tus, path=uploads.router.prefix)

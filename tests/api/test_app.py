@@ -9,9 +9,10 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from api.routes.health import Checks
 from api.services import Services
 from db.session import Database
-from tests.api.conftest import assert_problem
+from tests.api.conftest import QueryCounter, assert_problem
 from videomoments_dagster.errors import InvalidConfig, ServiceUnavailable
 from videomoments_dagster.redis_connection import connect
 from videomoments_dagster.settings import Settings
@@ -68,6 +69,20 @@ def test_health_names_what_is_connected(client: TestClient) -> None:
     response = client.get("/health")
     assert response.status_code == 200
     assert response.json() == {"status": "ok", "database": "connected", "redis": "connected", "storage": "connected"}
+
+
+def test_health_is_asked_once_a_second_however_often_it_is_told(
+    app: FastAPI, client: TestClient, statements: QueryCounter
+) -> None:
+    kept, seconds = app.state.health, iter([0.0, 0.9, 1.1, 1.1])  # after, before, before, after a check
+    app.state.health = Checks(clock=lambda: next(seconds))
+    try:
+        for asked in (1, 0, 1):
+            with statements() as sent:
+                assert client.get("/health").json()["status"] == "ok"
+            assert len(sent) == asked
+    finally:
+        app.state.health = kept
 
 
 def test_without_its_services_the_api_says_so(app: FastAPI, client: TestClient, settings: Settings) -> None:
