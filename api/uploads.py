@@ -2,7 +2,7 @@
 it is stored. And what is asked for along with a file, however that came."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -84,10 +84,14 @@ def submit(services: Services, path: Path, wishes: Wishes, request_id: str) -> S
     )
 
 
-async def receive(request: Request, directory: Path, max_bytes: int) -> tuple[Path, dict[str, str]]:
-    """Read the whole body, its file into `directory`: the file, and the fields with the file's name among them.
+async def receive(
+    request: Request, directory: Path, max_bytes: int, came: Callable[[int], Awaitable[None]]
+) -> tuple[Path, dict[str, str]]:
+    """Read the whole body, its file into `directory`: the file, and the fields with the file's name among them. `came`
+    is told how many bytes are there, now and then.
 
-    Raises InvalidInput when it is not one file in a form, SourceTooLarge past `max_bytes`, SenderSilent, DiskFull.
+    Raises InvalidInput when it is not one file in a form, SourceTooLarge past `max_bytes`, SenderSilent, DiskFull, and
+    what `came` does.
     """
     form = _Form(directory / "content")
     received, batch = 0, bytearray()
@@ -101,6 +105,7 @@ async def receive(request: Request, directory: Path, max_bytes: int) -> tuple[Pa
             if len(batch) >= BATCH_BYTES:
                 await to_the_end(parser.write, bytes(batch))
                 batch.clear()
+                await came(received)
         await to_the_end(parser.write, bytes(batch))
         if not form.is_whole:
             raise InvalidInput("The form ends early.", hint="Send the file again.")

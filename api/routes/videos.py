@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from api import deletion, pictures, submission, uploads
+from api import deletion, forms, pictures, submission, uploads
 from api.parameters import Cursor, IdempotencyKey, Limit, VideoId
 from api.problems import described
 from api.receiving import to_the_end
@@ -87,13 +87,23 @@ def submit_video(
     return submitted(made)
 
 
-@router.post("/upload", summary="Submit a file", status_code=202, responses=described(408, 409), openapi_extra=_FORM)
+@router.post(
+    "/upload",
+    summary="Submit a file",
+    status_code=202,
+    responses=described(408, 409, 413, 429),
+    openapi_extra=_FORM,
+)
 async def upload_video(request: Request, here: Here, idempotency_key: IdempotencyKey = None) -> Submitted:
     """Stores the file and runs the whole pipeline on it. It is written to disk as it arrives."""
     request_id = str(uuid.uuid4())
     temp = TempFiles.of(here.settings)
-    async with contextmanager_in_threadpool(temp.directory(UPLOADS, request_id)) as directory:
-        file, fields = await uploads.receive(request, directory, here.settings.max_download_bytes)
+    announced = request.headers.get("content-length", "")
+    async with (
+        forms.room(here, int(announced) if announced.isdecimal() else None) as came,
+        contextmanager_in_threadpool(temp.directory(UPLOADS, request_id)) as directory,
+    ):
+        file, fields = await uploads.receive(request, directory, here.settings.max_download_bytes, came)
         wishes = uploads.Wishes.parse(fields | {"idempotency_key": idempotency_key or ""})
         return submitted(await to_the_end(uploads.submit, here, file, wishes, request_id))
 

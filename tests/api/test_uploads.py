@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +13,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from api import receiving
+from api import forms, receiving, uploads
+from api.services import Services
 from tests.api.conftest import assert_problem
 
 FILE = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n'
@@ -69,6 +71,26 @@ def test_the_boundary_may_fall_apart_between_two_packets(client: TestClient) -> 
         f"uploads/a/{answer.json()['request_id']}", Path()
     ) as stored:
         assert stored.read_bytes() == b"\r\n-\r\n--" * 200_000
+
+
+def test_forms_find_room_as_other_uploads_do(
+    client: TestClient, app: FastAPI, services: Services, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.state.services = replace(services, settings=services.settings.model_copy(update={"temp_bytes": 3000}))
+    monkeypatch.setattr(forms, "STEP_BYTES", 1000)
+    monkeypatch.setattr(uploads, "BATCH_BYTES", 500)
+    body = FILE % b"a" + b"x" * 2000 + b"\r\n--b--\r\n"
+    announced = assert_problem(post(client, body + b"x" * 1000), 413, "no_room_for_upload")
+    assert announced["retryable"]
+    grown = client.post("/api/videos/upload", content=iter([body[:1500], body[1500:], b"x" * 900]), headers=HEADERS)
+    assert_problem(grown, 413, "no_room_for_upload")
+    assert list((home / "temp").rglob("content")) == []
+    with monkeypatch.context() as busy:
+        busy.setattr(forms, "MOST_AT_ONCE", 0)
+        problem = post(client, body)
+        assert_problem(problem, 429, "rate_limited")
+        assert problem.headers["retry-after"] == "10"
+    assert post(client, body).status_code == 202
 
 
 def test_nobody_waits_for_a_form_whose_sender_is_gone(
