@@ -2,7 +2,8 @@
 
 A hit is a passage of a transcript (db/passages.py) or a moment. Ranking reads every row that is ranked, so what is
 ranked is bounded: see `_CANDIDATES`. Everything is matched as English, with its stems and stop words: other languages
-are treated alike when stored and when asked for, so that their words are found, only not all of their forms.
+are treated alike when stored and when asked for, so that their words are found, only not all of their forms. Of scripts
+without spaces only what was transcribed as one word is: nothing here knows where others begin.
 """
 
 import base64

@@ -205,3 +205,15 @@ def test_a_replaced_or_deleted_transcript_is_not_found(client: TestClient, servi
 )
 def test_what_cannot_be_asked_is_refused(client: TestClient, query: dict[str, Any]) -> None:
     assert_problem(client.get("/api/search", params=query), 422, "invalid_input")
+
+
+def test_in_a_script_without_spaces_what_was_transcribed_as_a_word_is_found(
+    client: TestClient, services: Services
+) -> None:
+    """As docs/exports.md says: nothing more, and nothing less."""
+    with services.database.session() as session:
+        say(session, "walk", "\u6211\u4eec \u6bcf\u5929 \u8d70\u8def")
+    words, run, part = "\u8d70\u8def \u6211\u4eec", "\u6211\u4eec\u8d70\u8def", "\u8d70"
+    assert [hit["video_id"] for hit in search(client, words)] == ["walk"]
+    assert "<mark>\u8d70\u8def</mark>" in search(client, words)[0]["snippet"]
+    assert search(client, run) == search(client, part) == []
