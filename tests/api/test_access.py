@@ -355,11 +355,13 @@ class TestWithoutKeys:
         assert guarded.get("/health/live", headers={"Host": host}).status_code == 200
 
     @pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-For", "Via"])
-    def test_who_comes_through_a_proxy_is_refused(self, guarded: TestClient, make: Make, name: str) -> None:
+    def test_who_comes_through_a_proxy_is_refused(
+        self, guarded: TestClient, app: FastAPI, make: Make, name: str
+    ) -> None:
         headers = {name: "for=203.0.113.5"}
         refused = assert_problem(guarded.get("/api/videos", headers=headers), 403, "forbidden")
         assert "videomoments keys create" in refused["hint"]
-        guarded.app.state.keys = Keys()  # pyright: ignore[reportAttributeAccessIssue]
+        app.state.keys = Keys()
         assert guarded.get("/api/videos", headers=headers | bearer(make("read"))).status_code == 200
 
     @pytest.mark.parametrize(("address", "status"), [("127.0.0.1", 200), ("::1", 200), ("192.0.2.1", 403)])
