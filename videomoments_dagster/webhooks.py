@@ -27,6 +27,7 @@ from videomoments_dagster.settings import Settings
 ATTEMPT_SECONDS = 10.0
 BACKOFF_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
 """Pauses after the first, second, ... failed attempt, a fifth more or less: eleven attempts in about 24 hours."""
+MOST_ATTEMPTS = len(BACKOFF_SECONDS) + 1
 LONGEST_ASKED_SECONDS = 3600.0
 """Of the pause a receiver may ask for with Retry-After."""
 SECRET_CHARACTERS = (16, 256)
@@ -112,7 +113,7 @@ def attempt(webhook: Webhook, identifier: str, content: dict[str, Any], settings
 
 def next_pause_seconds(attempts: int, outcome: Outcome) -> float | None:
     """How long to wait after `attempts` (1 is the first) of which the last ended as `outcome`; None: that was all."""
-    if outcome.is_delivered or outcome.is_final or attempts > len(BACKOFF_SECONDS):
+    if outcome.is_delivered or outcome.is_final or attempts >= MOST_ATTEMPTS:
         return None
     own = BACKOFF_SECONDS[attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311  # many must not come back at once
     return max(own, min(outcome.pause_seconds, LONGEST_ASKED_SECONDS))

@@ -209,6 +209,33 @@ def test_one_that_dies_while_it_tells_has_only_put_it_off(
     assert [each.state for each in _deliveries(platform)] == ["delivered"]
 
 
+def test_a_defect_and_one_that_kills_who_tells_it_are_given_up_too(
+    platform: PlatformResource,
+    instance: dg.DagsterInstance,
+    web: Web,
+    heard: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_package: str) -> str:
+        raise RuntimeError
+
+    _end(platform, instance, "talk", _request(platform, "talk", f"{web.url}/hook"))
+    with monkeypatch.context() as context:
+        context.setattr(hooks, "version", broken)
+        assert _tick(platform) == "0 of 1 deliveries were heard."
+    [waiting] = _deliveries(platform)
+    assert (waiting.state, waiting.attempts) == ("pending", 1)
+    assert waiting.last_error and "defect" in waiting.last_error
+    for _ in range(hooks.MOST_ATTEMPTS - 1):
+        _due_now(platform)
+        with platform.database.session() as session:
+            assert queries.claim(session, limit=1, per_receiver=1, lease_seconds=60)
+    _due_now(platform)
+    assert _tick(platform) == "0 of 1 deliveries were heard."
+    assert [(each.state, each.attempts) for each in _deliveries(platform)] == [("failed", hooks.MOST_ATTEMPTS + 1)]
+    assert heard == []
+
+
 def test_several_at_once_never_claim_the_same(platform: PlatformResource, instance: dg.DagsterInstance) -> None:
     for number in range(8):
         _end(platform, instance, f"v{number}", _request(platform, f"v{number}", f"https://h{number}.example/hook"))

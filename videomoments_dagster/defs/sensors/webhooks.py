@@ -64,8 +64,7 @@ def _claimed(platform: PlatformResource, busy: Collection[str]) -> list[queries.
 def _tell(platform: PlatformResource, claimed: queries.Claimed) -> bool:
     """One attempt, and how it went. A line of the log for each: the receiver's owner will ask."""
     began = time.monotonic()
-    webhook = hooks.Webhook(claimed.url, claimed.secret)
-    outcome = hooks.attempt(webhook, claimed.identifier, claimed.payload, platform.settings)
+    outcome = _attempt(platform, claimed)
     pause_seconds = hooks.next_pause_seconds(claimed.attempts, outcome)
     with platform.database.session() as session:
         queries.settle(
@@ -88,3 +87,18 @@ def _tell(platform: PlatformResource, claimed: queries.Claimed) -> bool:
         },
     )
     return outcome.is_delivered
+
+
+def _attempt(platform: PlatformResource, claimed: queries.Claimed) -> hooks.Outcome:
+    """Never raises: what is claimed and not settled would be claimed again for ever."""
+    if claimed.attempts > hooks.MOST_ATTEMPTS:
+        error = f"Begun {claimed.attempts - 1} times, and never ended."
+        return hooks.Outcome(False, error=error, is_final=True)
+            False, error=f"Begun {claimed.attempts - 1} times, and not ended each time.", is_final=True
+        )
+    try:
+        webhook = hooks.Webhook(claimed.url, claimed.secret)
+        return hooks.attempt(webhook, claimed.identifier, claimed.payload, platform.settings)
+    except Exception:
+        _log.exception("Telling a webhook is broken.", extra={"delivery": claimed.identifier})
+        return hooks.Outcome(False, error="A defect of VideoMoments: the code server's log says more.")
