@@ -94,8 +94,6 @@ def _attempt(platform: PlatformResource, claimed: queries.Claimed) -> hooks.Outc
     if claimed.attempts > hooks.MOST_ATTEMPTS:
         error = f"Begun {claimed.attempts - 1} times, and never ended."
         return hooks.Outcome(False, error=error, is_final=True)
-            False, error=f"Begun {claimed.attempts - 1} times, and not ended each time.", is_final=True
-        )
     try:
         webhook = hooks.Webhook(claimed.url, claimed.secret)
         return hooks.attempt(webhook, claimed.identifier, claimed.payload, platform.settings)
