@@ -184,7 +184,8 @@ class StatusHub:
     async def stop(self) -> None:
         """`close`, and wait until Redis is let go."""
         self.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        loop = asyncio.get_running_loop()  # tests ask one application by several
+        await asyncio.gather(*(task for task in self._tasks if task.get_loop() is loop), return_exceptions=True)
 
     def _drop(self, topic: _Topic, listener: Listener, who: str) -> None:
         if listener in topic.listeners:
