@@ -15,6 +15,7 @@ from db.queries import videos as video_queries
 from faults.disk import fill, mount_small_disk, own_mounts
 from tests import factories
 from tests.defs.pipeline import execute, failure_of, submit
+from tests.hosts.cluster import until
 from tests.media.make import Drawing, draw
 from tests.ranges import RangedFile, padded
 from tests.web import serving
@@ -110,6 +111,8 @@ def test_a_full_disk_fails_each_stage_by_name_and_the_same_run_goes_on(
 
     def take_all_at_half(sent: int) -> bool:
         if sent >= whole_bytes // 2 and not (home / "filler").exists():
+            # what was sent may not have been read: without a byte on disk there is nothing to go on with
+            until(lambda: any(part.stat().st_size for part in home.rglob("source")), "some of it is on disk")
             fill(home)
         return True
 
