@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 import schemathesis
 from fastapi import FastAPI
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as hypothesis_settings
 from schemathesis.checks import CHECKS, load_all_checks
 
+from api.app import create_app
 from api.services import Services
 from tests import factories
 from tests.api import contract
 from tests.api.conftest import store_video
+from videomoments_dagster.settings import Settings
 
 _EXAMPLES = 6
 _MOMENT = "9f86d081884c7d65"
@@ -50,15 +53,15 @@ def _as_bytes(_context: object, value: Any) -> bytes:
 
 
 @pytest.fixture
-def described_api(app: FastAPI, services: Services) -> Any:
-    """The API with a video that has one of everything."""
+def described_api(settings: Settings, services: Services) -> Any:
+    """An API of its own, which begins and ends with every question, and a video that has one of everything."""
     with services.database.session() as session:
         video = store_video(services, session, "motivation")
         factories.transcript(session, video)
         moment = factories.moment(session, video, identifier=_MOMENT)
         factories.thumbnail(session, factories.clip(session, moment))
         factories.run(session, video)
-    return schemathesis.openapi.from_asgi("/openapi.json", app)
+    return schemathesis.openapi.from_asgi("/openapi.json", create_app(settings))
 
 
 @pytest.mark.slow
@@ -78,7 +81,7 @@ def test_every_operation_answers_as_it_is_described(described_api: Any) -> None:
 
 def _ask(operation: Any, asked: Counter[str]) -> None:
     @given(operation.as_strategy())
-    @settings(
+    @hypothesis_settings(
         max_examples=_EXAMPLES,
         deadline=None,
         derandomize=True,
