@@ -13,7 +13,7 @@ import dagster as dg
 from db.queries import clips as clip_queries
 from db.queries import moments as moment_queries
 from db.queries import thumbnails as thumbnail_queries
-from videomoments_dagster.defs import metadata
+from videomoments_dagster.defs import metadata, policies
 from videomoments_dagster.defs.assets.audio import audio
 from videomoments_dagster.defs.assets.clips import clips
 from videomoments_dagster.defs.assets.moments import moments
@@ -49,7 +49,7 @@ def _result(faults: Sequence[str], **counts: int | float) -> dg.AssetCheckResult
     )
 
 
-@dg.asset_check(asset=video, blocking=True, partitions_def=videos)
+@dg.asset_check(asset=video, blocking=True, partitions_def=videos, retry_policy=policies.TRANSIENT)
 def video_playable(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """The stored file opens, decodes, and has the duration and resolution of its row."""
     key, store, faults = context.partition_key, platform.store, []
@@ -70,7 +70,7 @@ def video_playable(context: dg.AssetCheckExecutionContext, platform: PlatformRes
     return _result(faults, duration_seconds=info.duration_seconds)
 
 
-@dg.asset_check(asset=audio, blocking=True, partitions_def=videos)
+@dg.asset_check(asset=audio, blocking=True, partitions_def=videos, retry_policy=policies.TRANSIENT)
 def audio_matches_video(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """The audio is 16 kHz mono and as long as the video, within 0.5 s."""
     key, faults = context.partition_key, []
@@ -96,7 +96,7 @@ def audio_matches_video(context: dg.AssetCheckExecutionContext, platform: Platfo
     return _result(faults, duration_seconds=seconds)
 
 
-@dg.asset_check(asset=transcript, blocking=True, partitions_def=videos)
+@dg.asset_check(asset=transcript, blocking=True, partitions_def=videos, retry_policy=policies.TRANSIENT)
 def words_in_order(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Words and sentences are sorted, do not overlap, and lie inside the video."""
     with platform.database.read() as session:
@@ -112,7 +112,7 @@ def words_in_order(context: dg.AssetCheckExecutionContext, platform: PlatformRes
     return _result(faults, words=len(said.word_timestamps), sentences=len(said.segment_timestamps))
 
 
-@dg.asset_check(asset=moments, blocking=True, partitions_def=videos)
+@dg.asset_check(asset=moments, blocking=True, partitions_def=videos, retry_policy=policies.TRANSIENT)
 def moments_inside_video(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every moment starts and ends inside the video."""
     with platform.database.read() as session:
@@ -127,7 +127,7 @@ def moments_inside_video(context: dg.AssetCheckExecutionContext, platform: Platf
     return _result(faults, moments=len(found))
 
 
-@dg.asset_check(asset=moments, partitions_def=videos)
+@dg.asset_check(asset=moments, partitions_def=videos, retry_policy=policies.TRANSIENT)
 def moments_within_lengths(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every moment a model found has a length the request asked for."""
     with platform.database.read() as session:
@@ -143,7 +143,7 @@ def moments_within_lengths(context: dg.AssetCheckExecutionContext, platform: Pla
     return _result(faults, moments=len(found))
 
 
-@dg.asset_check(asset=clips, partitions_def=videos)
+@dg.asset_check(asset=clips, partitions_def=videos, retry_policy=policies.TRANSIENT)
 def clips_match_rows(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every clip's file plays and lasts as long as its row says, within one frame; every moment that a model found has
     a clip, unless the newest request leaves clips out."""
@@ -170,7 +170,7 @@ def clips_match_rows(context: dg.AssetCheckExecutionContext, platform: PlatformR
     return _result(faults, clips=len(stored))
 
 
-@dg.asset_check(asset=refined_moments, partitions_def=videos)
+@dg.asset_check(asset=refined_moments, partitions_def=videos, retry_policy=policies.TRANSIENT)
 def refined_inside_clip(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every refined moment lies inside the clip of the moment it refines; without a clip that shows that moment, it
     overlaps it. Where a person put a refined moment, it is right."""
@@ -197,7 +197,7 @@ def refined_inside_clip(context: dg.AssetCheckExecutionContext, platform: Platfo
     return _result(faults, refined=len(refined))
 
 
-@dg.asset_check(asset=scores, partitions_def=videos)
+@dg.asset_check(asset=scores, partitions_def=videos, retry_policy=policies.TRANSIENT)
 def moments_scored(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every moment a model made has a score and says which model gave it."""
     with platform.database.read() as session:
@@ -207,7 +207,7 @@ def moments_scored(context: dg.AssetCheckExecutionContext, platform: PlatformRes
     return _result(faults, moments=len(found))
 
 
-@dg.asset_check(asset=thumbnails, partitions_def=videos)
+@dg.asset_check(asset=thumbnails, partitions_def=videos, retry_policy=policies.TRANSIENT)
 def thumbnails_decode(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every thumbnail is a picture that decodes."""
     key, store, faults = context.partition_key, platform.store, []
@@ -227,7 +227,7 @@ def thumbnails_decode(context: dg.AssetCheckExecutionContext, platform: Platform
     return _result(faults, thumbnails=len(stored))
 
 
-@dg.asset_check(asset=thumbnails, partitions_def=videos)
+@dg.asset_check(asset=thumbnails, partitions_def=videos, retry_policy=policies.TRANSIENT)
 def rows_and_objects_agree(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every row has its object, and every object of the video has its row."""
     key, store = context.partition_key, platform.store
