@@ -89,17 +89,6 @@ class VideoMomentsError(Exception):
         return (_rebuild, (type(self), self.message, self.hint))
 
 
-def named(name: str) -> type[VideoMomentsError] | None:
-    """The class of this tree with that name: all that is kept of an error that crossed a process."""
-    kinds = [VideoMomentsError]
-    while kinds:
-        kind = kinds.pop()
-        if kind.__name__ == name:
-            return kind
-        kinds += kind.__subclasses__()
-    return None
-
-
 def _rebuild(kind: type[VideoMomentsError], message: str, hint: str) -> VideoMomentsError:
     return kind(message, hint=hint)
 

@@ -1,5 +1,6 @@
 """Single stages of a video's pipeline: doing them again, and how far they are."""
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
@@ -72,8 +73,7 @@ def generate_moments_of_url(here: Here, body: GenerateMoments, idempotency_key: 
 )
 def get_transcription_status(video: VideoId, here: Here) -> StageProgress:
     """How far the transcript is."""
-    view = _view(here, video)
-    return stage_progress(status_of(here, video), [Stage.TRANSCRIPTION], has_result=bool(view and view.has_transcript))
+    return _progress(here, video, [Stage.TRANSCRIPTION], lambda view: view.has_transcript)
 
 
 @router.get(
@@ -81,10 +81,7 @@ def get_transcription_status(video: VideoId, here: Here) -> StageProgress:
 )
 def get_generation_status(video: VideoId, here: Here) -> StageProgress:
     """How far the moments are."""
-    view = _view(here, video)
-    return stage_progress(
-        status_of(here, video), [Stage.MOMENT_GENERATION], has_result=bool(view and view.number_of_moments)
-    )
+    return _progress(here, video, [Stage.MOMENT_GENERATION], lambda view: view.number_of_moments > 0)
 
 
 @router.get(
@@ -92,10 +89,7 @@ def get_generation_status(video: VideoId, here: Here) -> StageProgress:
 )
 def get_refinement_status(video: VideoId, here: Here) -> StageProgress:
     """How far the refined moments are."""
-    view = _view(here, video)
-    return stage_progress(
-        status_of(here, video), [Stage.MOMENT_REFINEMENT], has_result=bool(view and view.number_of_refined_moments)
-    )
+    return _progress(here, video, [Stage.MOMENT_REFINEMENT], lambda view: view.number_of_refined_moments > 0)
 
 
 @router.get(
@@ -103,25 +97,24 @@ def get_refinement_status(video: VideoId, here: Here) -> StageProgress:
 )
 def get_clip_extraction_status(video: VideoId, here: Here) -> StageProgress:
     """How far the clips are, cut and stored."""
-    view = _view(here, video)
-    return stage_progress(
-        status_of(here, video),
-        [Stage.CLIP_EXTRACTION, Stage.CLIP_UPLOAD],
-        has_result=bool(view and view.number_of_clips),
-    )
+    stages = [Stage.CLIP_EXTRACTION, Stage.CLIP_UPLOAD]
+    return _progress(here, video, stages, lambda view: view.number_of_clips > 0)
 
 
 def _nothing() -> PipelineConfig:
     return PipelineConfig.parse({})
 
 
-def _view(here: Here, video: str) -> VideoOverview | None:
-    """None while the video is not stored."""
+def _progress(
+    here: Here, video: str, stages: Sequence[Stage], has_result: Callable[[VideoOverview], bool]
+) -> StageProgress:
+    """`has_result` is asked of a video that is stored."""
     with here.database.read() as session:
         try:
-            return videos.overview(session, video)
+            there = has_result(videos.overview(session, video))
         except NotFound:
-            return None
+            there = False
+    return stage_progress(status_of(here, video), stages, has_result=there)
 
 
 def _started(submission: Submission) -> Started:

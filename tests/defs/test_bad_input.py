@@ -13,8 +13,10 @@ from tests.defs.pipeline import execute, failure_of, submit
 from tests.media.make import Drawing, draw
 from tests.web import Web, serving
 from videomoments_dagster.definitions import build_definitions
+from videomoments_dagster.defs import jobs
 from videomoments_dagster.defs.assets import video as video_module
-from videomoments_dagster.defs.policies import NO_RUN_RETRY_TAG
+from videomoments_dagster.defs.partitions import VIDEOS
+from videomoments_dagster.defs.policies import NO_RUN_RETRY_TAG, PARTITION_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.media.fetch import fetch
 from videomoments_dagster.requests.status import LiveStatus
@@ -154,6 +156,18 @@ def test_a_partition_nobody_asked_for_says_how_to_submit_it(
     error = failure_of(execute(platform, instance, "unknown"))
     assert error["code"] == "not_found"
     assert "videomoments submit" in str(error["hint"])
+
+
+def test_a_check_of_what_is_not_there_fails_by_name_and_is_not_tried_again(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    instance.add_dynamic_partitions(VIDEOS, ["unknown"])
+    job = build_definitions(platform=platform).resolve_job_def(jobs.checks.name)
+    result = job.execute_in_process(instance=instance, tags={PARTITION_TAG: "unknown"}, raise_on_error=False)
+    error = failure_of(result)
+    assert (error["code"], error["retryable"]) == ("stage_input_missing", False)
+    assert {event.event_type_value for event in result.all_events} >= {"STEP_FAILURE"}
+    assert not [event for event in result.all_events if event.event_type_value == "STEP_UP_FOR_RETRY"]
 
 
 def test_a_stored_object_that_went_away_is_named(

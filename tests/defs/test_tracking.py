@@ -10,11 +10,13 @@ from db.queries import deletion
 from db.queries import requests as request_queries
 from db.queries import runs as run_queries
 from tests.defs.pipeline import submit
+from videomoments_dagster.defs.checks import video_check
 from videomoments_dagster.defs.partitions import VIDEOS, videos
 from videomoments_dagster.defs.policies import REQUEST_TAG
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.run_end import error_of, finish
 from videomoments_dagster.defs.tracking import stage
+from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.stages import Stage
 
@@ -93,6 +95,30 @@ def test_a_defect_keeps_its_name_and_its_stage_and_is_not_tried_again(
     error = error_of(instance, platform, _run(platform, instance, outside, request_id=request_id))
     assert (error["stage"], error["message"]) == ("TRANSCRIPTION", "KeyError: 'words'")
     assert attempts == ["in a stage", "outside", "outside"]
+
+
+def test_a_check_that_meets_a_service_that_is_away_looks_again(
+    platform: PlatformResource, instance: dg.DagsterInstance
+) -> None:
+    """Redis restarted while clips were compared with their rows: two videos ended as an internal error."""
+    looks = []
+
+    @dg.asset(partitions_def=videos)
+    def transcript() -> None: ...
+
+    @video_check(transcript, blocking=True)
+    def words_in_order(_context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
+        looks.append(platform)
+        if len(looks) == 1:
+            raise ServiceUnavailable("Redis does not answer.")
+        return dg.AssetCheckResult(passed=True)
+
+    instance.add_dynamic_partitions(VIDEOS, ["talk"])
+    resources = {"platform": platform}
+    result = dg.materialize([transcript, words_in_order], instance=instance, partition_key="talk", resources=resources)
+    assert result.success and len(looks) == 2
+    [again] = [event for event in result.all_events if event.event_type_value == "STEP_UP_FOR_RETRY"]
+    assert "ServiceUnavailable" in str(again.event_specific_data)
 
 
 def test_a_check_that_blocks_is_told_as_its_assets_stage(

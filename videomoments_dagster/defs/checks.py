@@ -5,8 +5,9 @@ time, long after the run that made it.
 """
 
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import wraps
 
 import dagster as dg
 
@@ -33,11 +34,31 @@ from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.media.probe import probe
 from videomoments_dagster.media.thumbnail import image_sizes
+from videomoments_dagster.requests.stages import STAGES_OF_ASSET
 from videomoments_dagster.storage import names
 
 AUDIO_TOLERANCE_SECONDS = 0.5
 ANSWERING = ("moments", "refined_moments", "scores")  # assets whose models' raw answers are kept
 ROUNDING_SECONDS = 0.002  # times are stored as floats of whole milliseconds
+_Look = Callable[[dg.AssetCheckExecutionContext, PlatformResource], dg.AssetCheckResult]
+
+
+def video_check(of: dg.AssetsDefinition, *, blocking: bool = False) -> Callable[[_Look], dg.AssetChecksDefinition]:
+    """A check of this asset of every video. What may pass by itself is looked at again; what fails keeps its name."""
+    stage = STAGES_OF_ASSET[of.key.to_user_string()][0]
+
+    def define(look: _Look) -> dg.AssetChecksDefinition:
+        @wraps(look)
+        def named(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
+            try:
+                return look(context, platform)
+            except VideoMomentsError as error:
+                raise policies.as_failure(context, stage, error) from error
+
+        tried = {"blocking": blocking, "partitions_def": videos, "retry_policy": policies.TRANSIENT}
+        return dg.asset_check(asset=of, **tried)(named)
+
+    return define
 
 
 def _result(faults: Sequence[str], **counts: int | float) -> dg.AssetCheckResult:
@@ -49,7 +70,7 @@ def _result(faults: Sequence[str], **counts: int | float) -> dg.AssetCheckResult
     )
 
 
-@dg.asset_check(asset=video, blocking=True, partitions_def=videos, retry_policy=policies.TRANSIENT)
+@video_check(video, blocking=True)
 def video_playable(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """The stored file opens, decodes, and has the duration and resolution of its row."""
     key, store, faults = context.partition_key, platform.store, []
@@ -62,6 +83,8 @@ def video_playable(context: dg.AssetCheckExecutionContext, platform: PlatformRes
         ):
             info = probe(path)
     except VideoMomentsError as error:
+        if error.retryable:
+            raise
         return _result([error.message])
     if abs(info.duration_seconds - (row.duration_seconds or 0)) > AUDIO_TOLERANCE_SECONDS:
         faults.append(f"The file lasts {info.duration_seconds:.3f} s, its row says {row.duration_seconds} s.")
@@ -70,7 +93,7 @@ def video_playable(context: dg.AssetCheckExecutionContext, platform: PlatformRes
     return _result(faults, duration_seconds=info.duration_seconds)
 
 
-@dg.asset_check(asset=audio, blocking=True, partitions_def=videos, retry_policy=policies.TRANSIENT)
+@video_check(audio, blocking=True)
 def audio_matches_video(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """The audio is 16 kHz mono and as long as the video, within 0.5 s."""
     key, faults = context.partition_key, []
@@ -96,7 +119,7 @@ def audio_matches_video(context: dg.AssetCheckExecutionContext, platform: Platfo
     return _result(faults, duration_seconds=seconds)
 
 
-@dg.asset_check(asset=transcript, blocking=True, partitions_def=videos, retry_policy=policies.TRANSIENT)
+@video_check(transcript, blocking=True)
 def words_in_order(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Words and sentences are sorted, do not overlap, and lie inside the video."""
     with platform.database.read() as session:
@@ -112,7 +135,7 @@ def words_in_order(context: dg.AssetCheckExecutionContext, platform: PlatformRes
     return _result(faults, words=len(said.word_timestamps), sentences=len(said.segment_timestamps))
 
 
-@dg.asset_check(asset=moments, blocking=True, partitions_def=videos, retry_policy=policies.TRANSIENT)
+@video_check(moments, blocking=True)
 def moments_inside_video(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every moment starts and ends inside the video."""
     with platform.database.read() as session:
@@ -127,7 +150,7 @@ def moments_inside_video(context: dg.AssetCheckExecutionContext, platform: Platf
     return _result(faults, moments=len(found))
 
 
-@dg.asset_check(asset=moments, partitions_def=videos, retry_policy=policies.TRANSIENT)
+@video_check(moments)
 def moments_within_lengths(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every moment a model found has a length the request asked for."""
     with platform.database.read() as session:
@@ -143,7 +166,7 @@ def moments_within_lengths(context: dg.AssetCheckExecutionContext, platform: Pla
     return _result(faults, moments=len(found))
 
 
-@dg.asset_check(asset=clips, partitions_def=videos, retry_policy=policies.TRANSIENT)
+@video_check(clips)
 def clips_match_rows(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every clip's file plays and lasts as long as its row says, within one frame; every moment that a model found has
     a clip, unless the newest request leaves clips out."""
@@ -163,6 +186,8 @@ def clips_match_rows(context: dg.AssetCheckExecutionContext, platform: PlatformR
                 with store.local_copy(store.name_of(clip.cloud_url), directory) as path:
                     seconds = probe(path).duration_seconds
             except VideoMomentsError as error:
+                if error.retryable:
+                    raise
                 faults.append(f"{clip.moment_identifier}: {error.message}")
                 continue
             if abs(seconds - wanted) > frame_seconds + ROUNDING_SECONDS:
@@ -170,7 +195,7 @@ def clips_match_rows(context: dg.AssetCheckExecutionContext, platform: PlatformR
     return _result(faults, clips=len(stored))
 
 
-@dg.asset_check(asset=refined_moments, partitions_def=videos, retry_policy=policies.TRANSIENT)
+@video_check(refined_moments)
 def refined_inside_clip(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every refined moment lies inside the clip of the moment it refines; without a clip that shows that moment, it
     overlaps it. Where a person put a refined moment, it is right."""
@@ -197,7 +222,7 @@ def refined_inside_clip(context: dg.AssetCheckExecutionContext, platform: Platfo
     return _result(faults, refined=len(refined))
 
 
-@dg.asset_check(asset=scores, partitions_def=videos, retry_policy=policies.TRANSIENT)
+@video_check(scores)
 def moments_scored(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every moment a model made has a score and says which model gave it."""
     with platform.database.read() as session:
@@ -207,7 +232,7 @@ def moments_scored(context: dg.AssetCheckExecutionContext, platform: PlatformRes
     return _result(faults, moments=len(found))
 
 
-@dg.asset_check(asset=thumbnails, partitions_def=videos, retry_policy=policies.TRANSIENT)
+@video_check(thumbnails)
 def thumbnails_decode(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every thumbnail is a picture that decodes."""
     key, store, faults = context.partition_key, platform.store, []
@@ -220,6 +245,8 @@ def thumbnails_decode(context: dg.AssetCheckExecutionContext, platform: Platform
             try:
                 paths.append(files.enter_context(store.local_copy(store.name_of(thumbnail.cloud_url), directory)))
             except VideoMomentsError as error:
+                if error.retryable:
+                    raise
                 faults.append(f"{thumbnail.cloud_url}: {error.message}")
         for path, size in zip(paths, image_sizes(paths), strict=True):
             if isinstance(size, VideoMomentsError):
@@ -227,7 +254,7 @@ def thumbnails_decode(context: dg.AssetCheckExecutionContext, platform: Platform
     return _result(faults, thumbnails=len(stored))
 
 
-@dg.asset_check(asset=thumbnails, partitions_def=videos, retry_policy=policies.TRANSIENT)
+@video_check(thumbnails)
 def rows_and_objects_agree(context: dg.AssetCheckExecutionContext, platform: PlatformResource) -> dg.AssetCheckResult:
     """Every row has its object, and every object of the video has its row."""
     key, store = context.partition_key, platform.store

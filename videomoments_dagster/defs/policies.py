@@ -50,7 +50,9 @@ def pool_limits(settings: Settings) -> dict[str, int]:
     return defaults | settings.pool_limits
 
 
-def as_failure(context: dg.AssetExecutionContext, stage: Stage, error: VideoMomentsError) -> dg.Failure:
+def as_failure(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, stage: Stage, error: VideoMomentsError
+) -> dg.Failure:
     """The Dagster Failure for `error`. Three retry mechanisms exist, and a permanent failure must stop all of them:
     `allow_retries` stops the asset's policy, the run tag stops run retries."""
     if not error.retryable:

@@ -20,7 +20,7 @@ from videomoments_dagster.defs import jobs
 from videomoments_dagster.defs.policies import BLOCKED_ERROR, PARTITION_TAG, REQUEST_TAG, lock_owner
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.defs.tracking import is_gone, pipeline_type, run_times
-from videomoments_dagster.errors import Cancelled, ServiceUnavailable, VideoMomentsError, named
+from videomoments_dagster.errors import Cancelled, ServiceUnavailable, VideoMomentsError
 from videomoments_dagster.requests.cancel import CancelFlag
 from videomoments_dagster.requests.lease import RunLease
 from videomoments_dagster.requests.lock import PipelineLock
@@ -206,9 +206,6 @@ def error_of(
         cause = cause.cause
     blocked = cause is not None and cause.cls_name == BLOCKED_ERROR
     asset = _checked_by(instance, run, event.step_key) if blocked else event.step_key
-    if cause and (kind := named(cause.cls_name or "")):  # of a check: what an asset raises has been named there
-        said = cause.message.strip().partition(": ")[2].splitlines() or [kind.title]
-        return kind(said[0][:500]).as_dict(event.step_key)
     return {
         "stage": STAGES_OF_ASSET[asset][0] if asset in STAGES_OF_ASSET else asset,
         "code": "check_failed" if blocked else "internal_error",

@@ -104,6 +104,7 @@ class Tunnel:
                 if relay.is_half_closed and time.monotonic() - relay.moved_at > self._idle_seconds:
                     relay.abort()
             if self.is_idle and self._on_idle(self):
+                self._listener.close()  # before those who are connected are let go: nobody gets in behind them
                 self._stop()
                 break
         for each in (self._listener, self._wake, self._woken):
