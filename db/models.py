@@ -108,13 +108,6 @@ class Transcript(Base):
     created_at: Mapped[datetime] = _now()
 
 
-Index(
-    "ix_transcripts_full_text_search",
-    func.to_tsvector(text("'english'"), Transcript.full_text),
-    postgresql_using="gin",
-)
-
-
 class TranscriptPassage(Base):
     """Some sentences of a transcript: what search looks in, ranks and shows (db/passages.py). `word_starts_ms`: when
     each word of `text` starts, in milliseconds of the video's clock."""
@@ -133,7 +126,12 @@ class TranscriptPassage(Base):
     text: Mapped[str]
     word_starts_ms: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     search: Mapped[str | None] = mapped_column(
-        TSVECTOR, Computed("to_tsvector('english'::regconfig, text)", persisted=True)
+        TSVECTOR,
+        Computed(
+            "to_tsvector('english'::regconfig, search_text(text))"
+            " || array_to_tsvector(ARRAY[('#'::text || (id >> 11))])",
+            persisted=True,
+        ),
     )
 
 
@@ -205,7 +203,7 @@ class Moment(Base):
 
 Index(
     "ix_moments_title_search",
-    func.to_tsvector(text("'english'"), Moment.title),
+    func.to_tsvector(text("'english'"), func.search_text(Moment.title)),
     postgresql_using="gin",
     postgresql_with={"fastupdate": "off"},
 )

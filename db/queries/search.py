@@ -11,9 +11,9 @@ import binascii
 import re
 import struct
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from db.queries.paging import MAX_LIMIT, Page
@@ -22,72 +22,98 @@ from videomoments_dagster.errors import InvalidInput
 BEGIN_MARK, END_MARK = "\ue000", "\ue001"
 """Around what matched in `SearchHit.text`: characters of Unicode's private use area, which no transcript means."""
 
-_PREPARE = text(
-    # a plan that reads whole tables is never what a page needs, however common PostgreSQL thinks the words are
-    "SELECT set_config('enable_seqscan', 'off', true), querytree(query) AS tree, query::text AS written"
-    " FROM (SELECT websearch_to_tsquery('english', :q) AS query) AS asked"
-)
+_CANDIDATES = {"newest": 500, "others": 1_000, "phrases": 3_000, "titles": 2_000, "newest_titles": 300}
+"""Words that `newest` passages of the last three blocks have are so common that these alone are ranked: the index would
+list most of the library first. Of other words, all that those blocks have, and so many `others` besides.
 
-_CANDIDATES = {"newest_read": 5_000, "newest": 500, "passages": 1_000, "titles": 2_000, "newest_titles": 300}
-"""Words that `newest` of the `newest_read` passages stored last have are so common that these alone are ranked: the
-index would list most of the library first. Of other words, so many `passages` with them are ranked besides; of moments,
-the `newest_titles` among the first `titles` in the index."""
-_PHRASE_CANDIDATES = 3_000
-"""Passages with all words of a query with phrases, in any order, of which those with the phrases are picked: the index
-does not know the order, and reading it takes some 10 us each."""
+The index does not know the order of words, and reading it takes some 2 us a passage: of `phrases` passages with all
+words of a query with phrases, in the last eight blocks or else anywhere, those with the phrases are picked.
 
-_PAGE = text("""
-WITH asked AS MATERIALIZED (SELECT websearch_to_tsquery('english', :q) AS query),
+Of moments, the `newest_titles` among the first `titles` in the index; those with a phrase among all of these."""
+
+# A block is 2,048 passages stored one after the other: each has the number of its block, `#123`, in `search` (revision
+# 0006), a word that no text has. With it the index finds what the newest have without a look at all the others.
+# What is asked comes out of one row, and each row of a page brings its own by LATERAL: so PostgreSQL plans for words
+# that it does not know, by the indexes. Knowing how common they are, it would read whole tables. How many blocks there
+# are is written out for the same plan: without, it takes them for a thousand.
+_PAGE = text(r"""
+WITH parsed AS MATERIALIZED (
+    SELECT websearch_to_tsquery('english', search_text(CAST(:q AS text))) AS query
+),
+written AS MATERIALIZED (
+    SELECT CASE WHEN querytree(query) NOT IN ('', 'T') THEN query END AS query, querytree(query) AS tree,
+        CAST(query AS text) AS written,
+        CAST(query AS text) ~ '<(-|\d+)>' AND CAST(query AS text) !~ '!' AS loose
+    FROM parsed
+),
+asked AS MATERIALIZED (
+    SELECT query, tree, written,
+        CASE WHEN loose THEN CAST(regexp_replace(written, '<(-|\d+)>', '&', 'g') AS tsquery) ELSE query END AS words,
+        CASE WHEN loose THEN 8 ELSE 3 END AS blocks,
+        CASE WHEN loose THEN CAST(:phrases AS int) ELSE CAST(:newest AS int) END AS newest,
+        CASE WHEN loose THEN CAST(:phrases AS int) ELSE CAST(:others AS int) END AS others,
+        CASE WHEN loose THEN CAST(:titles AS int) ELSE CAST(:newest_titles AS int) END AS newest_titles,
+        (SELECT max(id) >> 11 FROM transcript_passages) AS last_block
+    FROM written
+),
 newest AS MATERIALIZED (
-    SELECT id, search FROM (
-        SELECT id, search FROM transcript_passages ORDER BY id DESC LIMIT :newest_read
-    ) AS last_stored
-    WHERE search @@ websearch_to_tsquery('english', :q) LIMIT :newest
+    SELECT id, CASE WHEN search @@ query THEN ts_rank(search, query) END AS rank
+    FROM asked CROSS JOIN generate_series(0, 7) AS back CROSS JOIN LATERAL (
+        SELECT id, search FROM transcript_passages
+        WHERE search @@ (asked.words && CAST('''#' || (asked.last_block - back) || '''' AS tsquery))
+    ) AS passage
+    WHERE back < asked.blocks LIMIT (SELECT newest FROM asked)
 ),
-matching AS MATERIALIZED (
-    SELECT passage.id, passage.search FROM transcript_passages AS passage
-    WHERE passage.search @@ CAST(:loose AS tsquery) AND (SELECT count(*) FROM newest) < :newest
-),
-indexed AS MATERIALIZED (
-    SELECT * FROM (SELECT * FROM matching LIMIT :checked) AS candidates
-    WHERE search @@ websearch_to_tsquery('english', :q) LIMIT :passages
+others AS MATERIALIZED (
+    SELECT id, CASE WHEN search @@ query THEN ts_rank(search, query) END AS rank
+    FROM asked CROSS JOIN LATERAL (
+        SELECT id, search FROM transcript_passages
+        WHERE search @@ asked.words AND id >> 11 <= asked.last_block - asked.blocks
+    ) AS passage
+    WHERE (SELECT count(*) FROM newest) < asked.newest LIMIT (SELECT others FROM asked)
 ),
 titled AS MATERIALIZED (
-    SELECT moment.id, moment.title FROM moments AS moment
-    WHERE to_tsvector('english', moment.title) @@ websearch_to_tsquery('english', :q)
+    SELECT id, title FROM asked CROSS JOIN LATERAL (
+        SELECT id, title FROM moments WHERE to_tsvector('english', search_text(title)) @@ asked.words
+    ) AS moment
+    LIMIT CAST(:titles AS int)
 ),
 ranked AS (
-    SELECT 0 AS kind, id, ts_rank(search, query) AS rank
-    FROM asked, (
-        SELECT * FROM indexed UNION ALL SELECT * FROM newest WHERE id NOT IN (SELECT id FROM indexed)
-    ) AS said
+    SELECT 0 AS kind, id, rank FROM newest WHERE rank IS NOT NULL
     UNION ALL
-    SELECT 1, id, ts_rank(setweight(to_tsvector('english', title), 'A'), query)
-    FROM asked, (
-        SELECT * FROM (SELECT * FROM titled LIMIT :titles) AS first_titles ORDER BY id DESC LIMIT :newest_titles
+    SELECT 0, id, rank FROM others WHERE rank IS NOT NULL
+    UNION ALL
+    SELECT 1, recent.id, ts_rank(setweight(recent.search, 'A'), asked.query)
+    FROM asked CROSS JOIN (
+        SELECT id, to_tsvector('english', search_text(title)) AS search
+        FROM titled ORDER BY id DESC LIMIT (SELECT newest_titles FROM asked)
     ) AS recent
-    WHERE NOT EXISTS (SELECT FROM moments AS child WHERE child.parent_id = recent.id)
+    WHERE recent.search @@ asked.query AND NOT EXISTS (SELECT FROM moments WHERE parent_id = recent.id)
 ),
 page AS MATERIALIZED (
     SELECT kind, id, rank FROM ranked
-    WHERE CAST(:rank AS float4) IS NULL OR (rank, kind, id) < (CAST(:rank AS float4), :kind, :id)
-    ORDER BY rank DESC, kind DESC, id DESC LIMIT :rows
+    WHERE CAST(:rank AS float4) IS NULL
+        OR (rank, kind, id) < (CAST(:rank AS float4), CAST(:kind AS int), CAST(:id AS bigint))
+    ORDER BY rank DESC, kind DESC, id DESC LIMIT CAST(:rows AS int)
 )
-SELECT page.kind, page.id, page.rank, video.identifier AS video_identifier, video.title AS video_title,
-    moment.identifier AS moment_identifier,
-    coalesce(moment.start_time, passage.start_time) AS start_time,
-    coalesce(moment.end_time, passage.end_time) AS end_time,
-    passage.word_starts_ms,
-    ts_headline('english', coalesce(moment.title, passage.text), query, :marks) AS marked
-FROM page CROSS JOIN asked
-LEFT JOIN transcript_passages AS passage ON page.kind = 0 AND passage.id = page.id
-LEFT JOIN transcripts AS transcript ON transcript.id = passage.transcript_id
-LEFT JOIN moments AS moment ON page.kind = 1 AND moment.id = page.id
-JOIN videos AS video ON video.id = coalesce(moment.video_id, transcript.video_id)
-ORDER BY page.rank DESC, page.kind DESC, page.id DESC
+SELECT asked.tree, asked.written, hit.*
+FROM asked LEFT JOIN (
+    SELECT page.kind, page.id, page.rank, video.identifier AS video_identifier, video.title AS video_title,
+        found.moment_identifier, found.start_time, found.end_time, found.word_starts_ms, found.text,
+        ts_headline('english', search_text(found.text), asked.query, CAST(:marks AS text)) AS marked
+    FROM asked CROSS JOIN page CROSS JOIN LATERAL (
+        SELECT transcript.video_id, CAST(NULL AS text) AS moment_identifier, start_time, end_time, text, word_starts_ms
+        FROM transcript_passages AS passage JOIN transcripts AS transcript ON transcript.id = passage.transcript_id
+        WHERE page.kind = 0 AND passage.id = page.id
+        UNION ALL
+        SELECT video_id, identifier, start_time, end_time, title, NULL FROM moments WHERE page.kind = 1 AND id = page.id
+    ) AS found CROSS JOIN LATERAL (SELECT identifier, title FROM videos WHERE id = found.video_id LIMIT 1) AS video
+) AS hit ON true
+ORDER BY hit.rank DESC, hit.kind DESC, hit.id DESC
 """)
 
 _PHRASE = re.compile(r"<(-|\d+)>")
+_SPACE = re.compile(r"\s")
 _MARKS = f"HighlightAll=true, StartSel={BEGIN_MARK}, StopSel={END_MARK}"
 
 
@@ -107,47 +133,59 @@ class SearchHit:
 
 
 def page(session: Session, q: str, *, limit: int, cursor: str | None = None) -> Page[SearchHit]:
-    """The best first, in two queries of one transaction (`Database.session`). `q` is written as for web searches:
-    `tea "black tea" or coffee -milk`; the words of a hit are in the same passage. Only stop words find nothing.
+    """The best first, in one query. `q` is written as for web searches: `tea "black tea" or coffee -milk`; the words of
+    a hit are in the same passage. Only stop words find nothing.
 
     Raises InvalidInput for a limit outside 1..200, a cursor that no page gave, and a `q` that only excludes.
     """
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"A page has 1 to {MAX_LIMIT} items, not {limit}.")
     rank, kind, identifier = _decode(cursor) if cursor is not None else (None, 0, 0)
-    asked = session.execute(_PREPARE, {"q": q}).one()
-    if asked.tree == "T":
+    given = {"q": q, "marks": _MARKS, "rows": limit + 1, "rank": rank, "kind": kind, "id": identifier}
+    rows = session.execute(_PAGE, {**given, **_CANDIDATES}).all()
+    if rows[0].tree == "T":
         raise InvalidInput(
             f"{q!r} only says what not to find.", hint="Add a word to look for, or leave out the `-` before it."
         )
-    if not asked.tree:
+    if rows[0].id is None:  # the one row that says how `q` was understood, with nothing found
         return Page([], None)
-    widest = _widest_step(asked.written)
-    loose = bool(widest) and "!" not in asked.written
-    given = {
-        "q": q,
-        "loose": _PHRASE.sub("&", asked.written) if loose else asked.written,
-        "checked": _PHRASE_CANDIDATES if loose else _CANDIDATES["passages"],
-        "marks": _MARKS,
-        "rows": limit + 1,
-    }
-    after = {"rank": rank, "kind": kind, "id": identifier}
-    rows = session.execute(_PAGE, {**given, **after, **_CANDIDATES}).all()
+    widest_step = _widest_step(rows[0].written)
     found = rows[:limit]
-    items = [
-        SearchHit(
-            "moment" if row.moment_identifier else "transcript",
-            row.video_identifier,
-            row.video_title,
-            row.moment_identifier,
-            _said_at(row.marked, row.word_starts_ms, widest) if row.word_starts_ms else row.start_time,
-            row.end_time,
-            row.marked,
-            row.rank,
-        )
-        for row in found
-    ]
-    return Page(items, _encode(found[-1].rank, found[-1].kind, found[-1].id) if len(rows) > limit else None)
+    return Page(
+        [_hit(row, widest_step) for row in found],
+        _encode(found[-1].rank, found[-1].kind, found[-1].id) if len(rows) > limit else None,
+    )
+
+
+def _hit(row: Row[Any], widest_step: int) -> SearchHit:
+    shown = row.marked if row.text.isascii() else _marked_as_written(row.marked, row.text)
+    return SearchHit(
+        "moment" if row.moment_identifier else "transcript",
+        row.video_identifier,
+        row.video_title,
+        row.moment_identifier,
+        _said_at(shown, row.word_starts_ms, widest_step) if row.word_starts_ms else row.start_time,
+        row.end_time,
+        shown,
+        row.rank,
+    )
+
+
+def _marked_as_written(marked: str, written: str) -> str:
+    """`written` with the marks of `marked`, which is what search sees of it: other letters and punctuation, and as many
+    words between spaces."""
+    words = map(_marked_word, _SPACE.split(written), _SPACE.split(marked))
+    return "".join(word + space for word, space in zip(words, [*_SPACE.findall(written), ""], strict=True))
+
+
+def _marked_word(written: str, marked: str) -> str:
+    """Letter by letter; whole where they are not as many: of a soft hyphen, search sees nothing."""
+    if BEGIN_MARK not in marked:
+        return written
+    if len(marked) != len(written) + marked.count(BEGIN_MARK) + marked.count(END_MARK):
+        return f"{BEGIN_MARK}{written}{END_MARK}"
+    letters = iter(written)
+    return "".join(letter if letter in (BEGIN_MARK, END_MARK) else next(letters) for letter in marked)
 
 
 def _widest_step(query: str) -> int:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api.services import Services
 from db.queries import transcripts, videos
-from db.queries.search import _CANDIDATES, page
+from db.queries.search import _CANDIDATES
 from tests import factories
 from tests.api.conftest import QueryCounter, assert_problem
 
@@ -59,12 +59,18 @@ def talks(services: Services) -> dict[str, list[str]]:
         }
 
 
+@pytest.fixture
+def spoken(services: Services) -> None:
+    with services.database.session() as session:
+        say(session, "spoken", SPOKEN)
+
+
 def test_a_word_is_found_in_another_form_where_it_is_said(
     client: TestClient, talks: dict[str, list[str]], statements: QueryCounter
 ) -> None:
     with statements() as sent:
         [hit] = search(client, "tea")
-    assert len(sent) == 2
+    assert len(sent) == 1
     said_at = talks["tea"].index("teas.") / 2
     assert hit | {"rank": 0, "snippet": "", "end_time": 0} == {
         "kind": "transcript",
@@ -124,6 +130,17 @@ def test_moments_are_found_by_their_titles_and_come_first(client: TestClient, se
     assert moment["rank"] > transcript["rank"]
 
 
+def test_titles_are_found_by_words_beside_typographic_punctuation(client: TestClient, services: Services) -> None:
+    title = "\u201cLanterns\u201d &\u00a0\u00c9T\u00c9\u2026"
+    with services.database.session() as session:
+        factories.moment(session, factories.video(session, identifier="titled"), 20, 30, title=title)
+    [lantern], [summer] = search(client, "lantern"), search(client, "\u00e9t\u00e9")
+    assert lantern["snippet"] == "\u201c<mark>Lanterns</mark>\u201d &amp;\u00a0\u00c9T\u00c9\u2026"
+    assert summer["snippet"] == "\u201cLanterns\u201d &amp;\u00a0<mark>\u00c9T\u00c9</mark>\u2026"
+    assert summer["start_time"] == 20
+    assert len(search(client, '"lanterns \u00e9t\u00e9"')) == 1 and search(client, '"\u00e9t\u00e9 lanterns"') == []
+
+
 def test_pages_hold_every_hit_once_and_in_order(client: TestClient, services: Services) -> None:
     with services.database.session() as session:
         for number in range(7):
@@ -148,23 +165,62 @@ def test_of_very_common_words_the_newest_are_ranked_and_of_others_some_more(
 ) -> None:
     with services.database.session() as session:
         for number in range(8):
+            if number == 4:  # as if ten blocks of passages came between
+                session.execute(
+                    text("SELECT setval('transcript_passages_id_seq', max(id) + 20480) FROM transcript_passages")
+                )
             say(session, f"talk-{number}", "Rivers everywhere.")
-    monkeypatch.setitem(_CANDIDATES, "newest_read", 4)
+    old, new = ({f"talk-{number}" for number in numbers} for numbers in (range(4), range(4, 8)))
     monkeypatch.setitem(_CANDIDATES, "newest", 3)
-    assert {hit["video_id"] for hit in search(client, "river")} == {"talk-5", "talk-6", "talk-7"}
+    common = {hit["video_id"] for hit in search(client, "river")}
+    assert len(common) == 3 and common < new
     monkeypatch.setitem(_CANDIDATES, "newest", 5)
-    monkeypatch.setitem(_CANDIDATES, "passages", 2)
+    monkeypatch.setitem(_CANDIDATES, "others", 2)
     found = {hit["video_id"] for hit in search(client, "river")}
-    assert found == {"talk-0", "talk-1", "talk-4", "talk-5", "talk-6", "talk-7"}
+    assert len(found & old) == 2 and found > new
+    assert {hit["video_id"] for hit in search(client, '"rivers everywhere"')} == old | new
+    monkeypatch.setitem(_CANDIDATES, "phrases", 3)
+    assert len(search(client, '"rivers everywhere"')) == 3
 
 
-def test_whole_tables_are_read_by_no_plan_of_a_search_and_the_setting_ends_with_it(services: Services) -> None:
-    shown = text("SHOW enable_seqscan")
-    with services.database.session() as session:
-        page(session, "tea", limit=1)
-        assert session.scalar(shown) == "off"
-    with services.database.session() as session:
-        assert session.scalar(shown) == "on"
+SPOKEN = (
+    "\u201cGreen tea\u2026 that\u2019s brewing\u201d\u2014slowly\u2014in a well\u2011known CAF\u00c9 \u2013 "
+    "l\u2019\u00c9COLE, \u00abnai\u0308ve\u00bb re\u0301sume\u0301 soft\u00adware "
+    "\u041f\u0420\u0418\u0412\u0415\u0422 Stra\u00dfe \u039f\u0394\u039f\u03a3 30\u20ac end\u3002"
+)
+
+
+@pytest.mark.parametrize(
+    ("q", "shown", "word"),
+    [
+        ("green", "\u201c<mark>Green</mark> tea\u2026", 0),
+        ("tea", "<mark>tea</mark>\u2026 that\u2019s", 1),
+        ("tea\u2026", "<mark>tea</mark>\u2026 that\u2019s", 1),
+        ("brew", "<mark>brewing</mark>\u201d\u2014slowly\u2014in", 3),
+        ("slowly", "brewing\u201d\u2014<mark>slowly</mark>\u2014in a", 3),
+        ("known", "well\u2011<mark>known</mark> CAF\u00c9", 5),
+        ("caf\u00e9", "<mark>CAF\u00c9</mark> \u2013", 6),
+        ("cafe\u0301", "<mark>CAF\u00c9</mark> \u2013", 6),
+        ("\u00e9cole", "l\u2019<mark>\u00c9COLE</mark>,", 8),
+        ("NA\u00cfVE", "<mark>\u00abnai\u0308ve\u00bb</mark> ", 9),
+        ("r\u00e9sum\u00e9", "<mark>re\u0301sume\u0301</mark>", 10),
+        ("software", "<mark>soft\u00adware</mark>", 11),
+        ("\u043f\u0440\u0438\u0432\u0435\u0442", "<mark>\u041f\u0420\u0418\u0412\u0415\u0422</mark>", 12),
+        ("STRA\u1e9eE", "<mark>Stra\u00dfe</mark>", 13),
+        ("\u03bf\u03b4\u03bf\u03c2", "<mark>\u039f\u0394\u039f\u03a3</mark>", 14),
+        ("30", "<mark>30</mark>\u20ac", 15),
+        ("end", "<mark>end</mark>\u3002", 16),
+        ("\u201cgreen tea\u201d", "\u201c<mark>Green</mark> <mark>tea</mark>\u2026", 0),
+        ("\u201ctea green\u201d", None, 0),
+        ("green \u2212tea", None, 0),
+    ],
+)
+def test_words_are_found_beside_typographic_punctuation_and_in_any_case(
+    client: TestClient, spoken: None, q: str, shown: str | None, word: int
+) -> None:
+    hits = search(client, q)
+    assert [hit["start_time"] for hit in hits] == ([] if shown is None else [word / 2])
+    assert all(shown in hit["snippet"] for hit in hits if shown)
 
 
 def test_a_replaced_or_deleted_transcript_is_not_found(client: TestClient, services: Services) -> None:

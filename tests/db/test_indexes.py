@@ -16,7 +16,9 @@ INDEXES = {
     "ix_clips_video_id": "btree (video_id)",
     "ix_moments_generation_config_id": "btree (generation_config_id)",
     "ix_moments_parent_id": "btree (parent_id)",
-    "ix_moments_title_search": "gin (to_tsvector('english'::regconfig, (title)::text)) WITH (fastupdate=off)",
+    "ix_moments_title_search": (
+        "gin (to_tsvector('english'::regconfig, search_text((title)::text))) WITH (fastupdate=off)"
+    ),
     "ix_moments_video_id_start_time": "btree (video_id, start_time)",
     "ix_pipeline_history_failed": (
         "btree (started_at, identifier) WHERE ((status)::text = ANY "
@@ -34,7 +36,6 @@ INDEXES = {
     "ix_pipeline_requests_queued": "btree (requested_at, id) WHERE ((state)::text = 'queued'::text)",
     "ix_pipeline_requests_video_identifier_requested_at": "btree (video_identifier, requested_at DESC)",
     "ix_transcript_passages_search": "gin (search) WITH (fastupdate=off)",
-    "ix_transcripts_full_text_search": "gin (to_tsvector('english'::regconfig, full_text))",
     "ix_videos_created_at": "btree (created_at)",
     "ix_videos_source_url": "hash (source_url)",
     "ix_videos_title_identifier_trigrams": "gin (title gin_trgm_ops, identifier gin_trgm_ops)",
@@ -86,15 +87,11 @@ def _index_names(node: Any) -> list[str]:
 
 NOT_IN_ORDER = text("SELECT set_config('enable_indexscan', 'off', true)")
 """In a library of nothing, reading it in the page's order and filtering costs as little."""
-SEARCH = text(
-    "SELECT id FROM transcripts WHERE to_tsvector('english', full_text) @@ websearch_to_tsquery('english', 'tea')"
-)
 
 
 @pytest.mark.parametrize(
     ("index", "ask"),
     [
-        ("ix_transcripts_full_text_search", lambda s: s.execute(SEARCH)),
         ("ix_videos_created_at", lambda s: videos.page(s, limit=1)),
         ("ix_videos_created_at", lambda s: videos.page(s, limit=1, cursor=videos.page(s, limit=1).next_cursor)),
         ("ix_videos_title_identifier_trigrams", lambda s: (s.execute(NOT_IN_ORDER), videos.page(s, q="talk"))),
@@ -135,13 +132,6 @@ def test_cascades_find_their_rows_by_index(session: Session) -> None:
         "uq_thumbnails_video_id": "SELECT 1 FROM thumbnails WHERE video_id = 1",
     }.items():
         assert indexes_used(session, lambda question=question: session.execute(text(question))) == {index}
-
-
-def test_search_finds_a_word_in_another_form(session: Session) -> None:
-    transcript = make.transcript(session, make.video(session), full_text="Brewing two teas at once.")
-    make.transcript(session, make.video(session), full_text="Nothing of the kind.")
-    session.execute(text("SET LOCAL enable_seqscan = off"))
-    assert session.scalars(SEARCH).all() == [transcript.id]
 
 
 def test_a_very_long_source_url_is_stored_and_found(session: Session) -> None:
