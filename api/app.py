@@ -4,15 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import Depends, FastAPI
-from fastapi.routing import APIRoute
+from fastapi import FastAPI
 
-from api import access, docs, openapi, problems
+from api import access, docs, openapi, problems, routing
 from api.conditional import Compressed, Conditional
 from api.events import StatusHub
 from api.measuring import Metrics
 from api.observing import HttpMetrics, Observed
-from api.parameters import only_known_query
 from api.routes import (
     admin,
     captions,
@@ -50,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         TempFiles.of(settings).clean_in_background()
         yield
         await app.state.events.stop()
-        services.close()
+        await app.state.services.close()
 
     app = FastAPI(
         title="VideoMoments",
@@ -58,8 +56,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # api/docs.py
         redoc_url=None,
-        dependencies=[Depends(only_known_query)],
-        generate_unique_id_function=_operation_id,
     )
     app.state.services = services
     app.state.events = StatusHub(services)
@@ -74,30 +70,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     docs.install(app)
-    for routes in (
-        videos,
-        uploads,
-        results,
+    modules = (
+        videos,  # those that are asked most
         moments,
+        pipeline,
+        search,
+        results,
         captions,
         exports,
-        search,
         stages,
         events,
-        pipeline,
+        uploads,
+        objects,
+        health,
+        metrics,
         admin,
         keys,
         models,
         webhooks,
-        health,
-        metrics,
-        objects,
-    ):
-        app.include_router(routes.router)
-
+    )
+    routing.add(app, (module.router for module in modules))
     return app
-
-
-def _operation_id(route: APIRoute) -> str:
-    """The function's name: stable for generated clients, whatever the path."""
-    return route.name

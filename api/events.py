@@ -15,12 +15,12 @@ from typing import TypeVar
 import anyio.to_thread
 import redis
 from anyio import CapacityLimiter
-from redis.asyncio import Redis
 
 from api.activity import status_of
 from api.schemas.pipeline import status as shown
 from api.services import Services
 from videomoments_dagster.errors import NotFound, RateLimited, ServiceUnavailable
+from videomoments_dagster.redis_connection import connect_async
 from videomoments_dagster.requests.events import CHANNEL, is_later
 from videomoments_dagster.requests.status import PipelineStatus
 
@@ -265,14 +265,7 @@ class StatusHub:
 
     async def _listen(self) -> None:
         """Wake topics as Redis says; while it is away, try again for ever."""
-        client = Redis.from_url(
-            self._services.settings.redis_url,
-            decode_responses=True,
-            encoding_errors="surrogateescape",
-            socket_connect_timeout=5.0,
-            socket_keepalive=True,
-            health_check_interval=30,
-        )
+        client = connect_async(self._services.settings.redis_url, timeout_seconds=None)
         is_away = False
         async with client:
             while True:

@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import GRANT
@@ -16,6 +16,7 @@ from api.problems import defect
 from videomoments_dagster import logs
 
 HEADER = "X-Request-ID"
+_RAW_HEADER = HEADER.lower().encode()
 _VALID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _QUIET = {
@@ -51,10 +52,17 @@ class HttpMetrics:
             buckets=_SECONDS,
         )
 
+        self._of: dict[tuple[str, str, int], tuple[Counter, Histogram | None]] = {}
+
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        self._requests.labels(method, route, status).inc()
-        if route not in _STREAMS:
-            self._seconds.labels(method, route).observe(seconds)
+        found = self._of.get((method, route, status))  # finding them by their labels takes longer than counting
+        if found is None:
+            timed = None if route in _STREAMS else self._seconds.labels(method, route)
+            found = self._of[method, route, status] = self._requests.labels(method, route, status), timed
+        requests, timed = found
+        requests.inc()
+        if timed is not None:
+            timed.observe(seconds)
 
 
 class Observed:
@@ -76,7 +84,7 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                message["headers"] = [*message.get("headers", ()), (_RAW_HEADER, request_id.encode())]
             await send(message)
 
         began = time.perf_counter()

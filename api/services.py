@@ -1,15 +1,18 @@
 """What the routes stand on: settings, rows, Redis and objects, opened once a process and closed at its end."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, TypeVar
 
+import anyio.to_thread
 import redis
 from fastapi import Depends, Request
 
 from api.schemas.base import SignedUrl
+from api.signed_urls import SignedUrls
 from db.session import Database
-from videomoments_dagster.errors import StorageError
 from videomoments_dagster.redis_connection import connect
+from videomoments_dagster.requests.live_reads import LiveReads
 from videomoments_dagster.requests.lock import PipelineLock
 from videomoments_dagster.requests.status import LiveStatus
 from videomoments_dagster.requests.stream import RequestStream
@@ -17,6 +20,8 @@ from videomoments_dagster.settings import Settings
 from videomoments_dagster.storage.base import ObjectStore
 from videomoments_dagster.storage.factory import open_store
 
+_View = TypeVar("_View")
+_Shown = TypeVar("_Shown")
 READ_SECONDS = 10.0
 """A statement that takes longer is worth less than the connection that it holds."""
 
@@ -29,6 +34,12 @@ class Services:
     database: Database
     redis: "redis.Redis"
     store: ObjectStore
+    urls: SignedUrls = field(init=False)
+    live: LiveReads = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "urls", SignedUrls(self.store, self.settings.signed_url_seconds))
+        object.__setattr__(self, "live", LiveReads(self.settings.redis_url))
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
@@ -51,7 +62,7 @@ class Services:
     def sign(self, cloud_url: str) -> str:
         """A URL anyone can open for a while, the same one for half of that. Raises StorageError for an object of
         another store."""
-        return self.store.signed_url(self.store.name_of(cloud_url))
+        return self.urls.of(cloud_url)
 
     def sign_fresh(self, cloud_url: str) -> SignedUrl:
         """A new URL, and exactly how long it is good for. Raises as `sign` does."""
@@ -59,18 +70,16 @@ class Services:
         url = self.store.signed_url(name, expires_in_seconds=life_seconds)
         return SignedUrl(url=url, expires_in_seconds=life_seconds)
 
-    def sign_if_ours(self, cloud_url: str | None) -> str | None:
-        """For lists: one row that belongs to another store must not hide the others."""
-        if cloud_url is None:
-            return None
-        try:
-            name = self.store.name_of(cloud_url)
-        except StorageError:
-            return None
-        return self.store.signed_url(name)
+    async def shown(self, show: Callable[[_View, "Services"], _Shown], view: _View) -> _Shown:
+        """`show(view, self)`, which signs URLs: in a thread where that takes long, or asks somebody."""
+        if self.store.signs_at_once:
+            return show(view, self)
+        return await anyio.to_thread.run_sync(show, view, self)
 
-    def close(self) -> None:
-        self.database.dispose()
+    async def close(self) -> None:
+        """To be called on the event loop that asked."""
+        await self.live.close()
+        await self.database.close()
         self.redis.close()
 
 

@@ -76,10 +76,10 @@ def _cases(port: int, vocabulary: Vocabulary) -> list[Case]:
     chance.shuffle(asked)
     deep = _deep_cursor(port)
     return [
-        Case("GET video", [f"/api/videos/{video}" for video in some], lambda s: videos.overview(s, some[0])),
+        Case("GET video", [f"/api/videos/{video}" for video in some], videos.overview(some[0]).run),
         Case("status", [f"/api/pipeline/{video}/status" for video in some]),
-        Case("list, first page of 50", ["/api/videos"], videos.page),
-        Case("list, page 150 of 50", [f"/api/videos?cursor={deep}"], lambda s: videos.page(s, cursor=deep)),
+        Case("list, first page of 50", ["/api/videos"], videos.page().run),
+        Case("list, page 150 of 50", [f"/api/videos?cursor={deep}"], videos.page(cursor=deep).run),
         Case(
             "moments of a video (10)",
             [f"/api/videos/{video}/moments" for video in some],
@@ -132,10 +132,10 @@ def _raw(database: Database, ask: Callable[[Session], Any]) -> float:
     def keep(_c: object, _cursor: object, statement: str, values: Any, _context: object, _many: bool) -> None:
         sent.append((statement, values))
 
-    event.listen(database.engine, "before_cursor_execute", keep)
+    event.listen(database.reader, "before_cursor_execute", keep)
     with database.read() as session:
         ask(session)
-    event.remove(database.engine, "before_cursor_execute", keep)
+    event.remove(database.reader, "before_cursor_execute", keep)
     statement, values = sent[-1]
     url = get_settings().database_url.replace("+psycopg2", "")
     connection = psycopg2.connect(url)

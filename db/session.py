@@ -8,7 +8,7 @@ import select
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from psycopg2.errors import QueryCanceled
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
@@ -16,18 +16,21 @@ from sqlalchemy.exc import ArgumentError, DataError, DisconnectionError, Operati
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
+from db.async_reads import AsyncReads, ReadLimits
+from db.query import Query
 from videomoments_dagster.errors import InvalidConfig, InvalidInput, ServiceUnavailable
 
+Result = TypeVar("Result")
 DRIVER = "postgresql+psycopg2"
 CONNECT_TIMEOUT_SECONDS = 5
 POOL_TIMEOUT_SECONDS = 10
 
 
 class Database:
-    """Connections to the product database: a pool for units of work, and one for what only reads. Nothing is opened
-    before the first use.
+    """Connections to the product database: a pool for units of work, one for what only reads, and one for what an event
+    loop reads. Nothing is opened before the first use.
 
-    Both set session state (time zone, keepalives, read-only): a connection must be one server session, direct or
+    All set session state (time zone, keepalives, read-only): a connection must be one server session, direct or
     through a pooler that gives a session for as long as it is open. A pooler of transactions would hand a read-only
     session to who writes.
     """
@@ -35,28 +38,28 @@ class Database:
     def __init__(
         self, url: str, *, pool_size: int = 5, max_overflow: int = 10, read_seconds: float | None = None
     ) -> None:
-        """`url` starts with `postgresql+psycopg2://`; anything else raises InvalidConfig. At most `pool_size +
-        max_overflow` connections read at once, and `pool_size` with half the overflow write. A statement of
-        `read` is given up after `read_seconds`."""
+        """`url` starts with `postgresql+psycopg2://`; anything else raises InvalidConfig. At most `pool_size` with half
+        the overflow write at once, as many read in threads, and `pool_size` on an event loop. A statement that only
+        reads is given up after `read_seconds`."""
         address = parse_url(url)
         self._name = server_name(address)
         common: dict[str, Any] = {
             "pool_size": pool_size,
             "pool_timeout": POOL_TIMEOUT_SECONDS,
             "pool_use_lifo": True,
+            "max_overflow": max_overflow // 2,
             "connect_args": connect_arguments(address),
             "hide_parameters": True,  # errors are logged, and values may be secret
         }
-        self.engine: Engine = create_engine(address, **common, max_overflow=max_overflow // 2)
+        set_up_reader = _reader_set_up(read_seconds)
+        self.engine: Engine = create_engine(address, **common)
         self.reader: Engine = create_engine(
-            address,
-            **common,
-            max_overflow=max_overflow,
-            isolation_level="AUTOCOMMIT",
-            skip_autocommit_rollback=True,
+            address, **common, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
         )
-        event.listen(self.engine, "connect", _set_up)
-        event.listen(self.reader, "connect", _reader_set_up(read_seconds))
+        limits = ReadLimits(pool_size, POOL_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, read_seconds)
+        self._async_reads = AsyncReads(address, self._name, set_up_reader, limits)
+        event.listen(self.engine, "connect", _set_up(_SET_UP))
+        event.listen(self.reader, "connect", _set_up(set_up_reader))
         for engine in (self.engine, self.reader):
             event.listen(engine, "checkout", _refuse_cut)
             _forget_in_children(engine)
@@ -81,15 +84,25 @@ class Database:
         with named_errors(self._name), self._reads() as session:
             yield session
 
+    async def run(self, query: Query[Result]) -> Result:
+        """The query's answer, on this event loop and without a thread. Raises as `session` does, and as the query."""
+        return await self._async_reads.run(query)
+
     def ping(self) -> str:
         """The server's version, such as '15.4'. Raises ServiceUnavailable."""
         with self.read() as session:
             return str(session.scalar(text("SHOW server_version"))).split()[0]
 
     def dispose(self) -> None:
-        """Close every idle connection. The object can be used again."""
+        """Close every idle connection, and those of event loops. The object can be used again."""
         self.engine.dispose()
         self.reader.dispose()
+        self._async_reads.dispose()
+
+    async def close(self) -> None:
+        """`dispose`, from the event loop that asked."""
+        await self._async_reads.close()
+        self.dispose()
 
 
 def parse_url(url: str) -> URL:
@@ -167,20 +180,18 @@ transaction that its death left open would keep its locks for two hours. By SET:
 """
 
 
-def _set_up(connection: Any, _: object) -> None:
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute(_SET_UP)
-    connection.autocommit = False
-
-
-def _reader_set_up(seconds: float | None) -> Callable[[Any, object], None]:
+def _reader_set_up(seconds: float | None) -> str:
     bound = "" if seconds is None else f"; SET statement_timeout = {round(seconds * 1000)}"
+    return f"{_SET_UP}; SET default_transaction_read_only = on{bound}"
 
+
+def _set_up(statements: str) -> Callable[[Any, object], None]:
     def set_up(connection: Any, _: object) -> None:
+        before = connection.autocommit
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(f"{_SET_UP}; SET default_transaction_read_only = on{bound}")
+            cursor.execute(statements)
+        connection.autocommit = before
 
     return set_up
 

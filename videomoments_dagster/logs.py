@@ -22,6 +22,7 @@ _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 _NOTHING: Mapping[str, str] = {}
 _context: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("log_context", default=_NOTHING)
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
 _LONGEST_CHARACTERS = 8_000
 """Of a message, and of the end of a traceback."""
@@ -92,7 +93,7 @@ class _Lines(logging.Formatter):
         for name, value in {**_context.get(), **extra}.items():
             if isinstance(value, str):
                 found[name] = redacted(value)[:_LONGEST_CHARACTERS]
-            elif isinstance(value, bool | int | float):
+            elif isinstance(value, (bool, int, float)):
                 found[name] = value
         if record.exc_info and record.exc_info[0]:
             found["exception"] = redacted(self.formatException(record.exc_info))[-_LONGEST_CHARACTERS:]
@@ -112,7 +113,7 @@ class JsonLines(_Lines):
     `exception` holds a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(self.fields(record), ensure_ascii=False)
+        return _ENCODER.encode(self.fields(record))
 
 
 class TextLines(_Lines):

@@ -32,15 +32,19 @@ _NAMED = re.compile(
     r"(?:(\\?[\"'])(?:.*?)(?=\2|$)|[^\s\"'<>,;&}\])]+)",
     re.IGNORECASE | re.MULTILINE,
 )
+_SUSPECT = re.compile(r"[:=?%]|-----BEGIN|vm_|bearer|authorization", re.IGNORECASE)
+"""Each expression above needs one of these: most lines of a log have none."""
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?$|(^|_)(PG)?PASS$")
 _PASSWORD_IN = re.compile(r"(?:password|passwd|secret|token|api_?key)=([^\s&;'\"]+)", re.IGNORECASE)
 _SHORTEST_SECRET = 8
 _own: set[str] = set()
+_longest_first: list[str] = []
 
 
 def keep_secret(*values: str) -> None:
     """From now on `redacted` hides these values too; not those under 8 characters, which would be found in words."""
     _own.update(value for value in values if len(value) >= _SHORTEST_SECRET)
+    _longest_first[:] = _in_order(_own)
 
 
 def secrets_in(environment: Mapping[str, str]) -> set[str]:
@@ -63,7 +67,9 @@ def keep_environment_secret() -> None:
 def redacted(text: str, secret: str = "") -> str:
     """Servers, libraries and models quote what they were sent: signed URLs whole or in part, media, even keys. At most
     about 8,000 characters, whatever the length of `text`."""
-    text = _cut(_without(text, (secret, *_own)))
+    text = _cut(_without(text, _in_order((secret, *_own)) if secret else _longest_first))
+    if not _SUSPECT.search(text):
+        return text
     text = _DATA_URL.sub(r"\1,***", _PRIVATE_KEY.sub(r"\1***", text))
     text = _QUERY.sub(_without_query, _URL.sub(lambda url: re.sub(r"\?.*", "?***", url[0]), text))
     text = _AUTHORIZATION.sub(r"\1***", _USER.sub(r"\1", text))
@@ -89,8 +95,13 @@ def _without_query(query: re.Match[str]) -> str:
     return "?***" if _ASSIGNS.search(query[0]) else query[0]
 
 
+def _in_order(secrets: Iterable[str]) -> list[str]:
+    """One may begin with another."""
+    return sorted(secrets, key=len, reverse=True)
+
+
 def _without(text: str, secrets: Iterable[str]) -> str:
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):  # one may begin with another
+    for secret in secrets:
         text = text.replace(secret, "***")
     return text
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
+import redis.asyncio
 
 from videomoments_dagster.errors import ServiceUnavailable
 
@@ -14,14 +15,23 @@ def connect(url: str, *, timeout_seconds: float = 15.0) -> "redis.Redis":
 
     Bytes that are not UTF-8 are read as lone surrogates, and written as they were: one value that somebody else put
     there must not keep the rest of an answer from being read."""
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        encoding_errors="surrogateescape",
-        socket_connect_timeout=min(5.0, timeout_seconds),
-        socket_timeout=timeout_seconds,
-        health_check_interval=30,
-    )
+    return redis.Redis.from_url(url, **_options(timeout_seconds))
+
+
+def connect_async(url: str, *, timeout_seconds: float | None = 15.0) -> "redis.asyncio.Redis":
+    """The same for an event loop. Who listens waits without a time-out."""
+    return redis.asyncio.Redis.from_url(url, **_options(timeout_seconds))
+
+
+def _options(timeout_seconds: float | None) -> dict[str, Any]:
+    return {
+        "decode_responses": True,
+        "encoding_errors": "surrogateescape",
+        "socket_connect_timeout": min(5.0, timeout_seconds or 5.0),
+        "socket_timeout": timeout_seconds,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+    }
 
 
 def keys_like(client: "redis.Redis", before: str, after: str) -> Iterator[str]:
@@ -36,7 +46,7 @@ def keys_like(client: "redis.Redis", before: str, after: str) -> Iterator[str]:
 
 
 @contextmanager
-def reaching(client: "redis.Redis") -> Iterator[None]:
+def reaching(client: "redis.Redis | redis.asyncio.Redis") -> Iterator[None]:
     """Turn failures of Redis inside into ServiceUnavailable, naming the server but not its password. One that answers
     with an error, because it is full or fails over, is as little use as one that is away."""
     try:

@@ -1,13 +1,12 @@
 """Administration: the temporary files of the API's host. Each worker's host has, and looks after, its own."""
 
-from fastapi import APIRouter
-
+from api import routing
 from api.problems import described
 from api.schemas.admin import Removed, TempFolder, removed, temp_folder
 from api.services import Here
 from videomoments_dagster.temp_files import TempFiles
 
-router = APIRouter(prefix="/api/admin", tags=["Administration"])
+router = routing.router(prefix="/api/admin", tags=["Administration"])
 
 
 @router.get("/temp-stats", summary="Measure the temporary files", responses=described())

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
+from api import routing
 from api.parameters import VideoId
 from api.problems import described
 from api.routes.exports import attachment
@@ -14,7 +15,7 @@ from videomoments_dagster.errors import NotFound
 from videomoments_dagster.exports.caption_files import SRT, VTT, to_srt, to_vtt
 from videomoments_dagster.exports.captions import Cue, to_cues, words_of
 
-router = APIRouter(prefix="/api/videos", tags=["Transcripts"])
+router = routing.router(prefix="/api/videos", tags=["Transcripts"])
 
 MomentOfVideo = Annotated[
     str | None,

@@ -4,10 +4,11 @@ import time
 from typing import Annotated, Any, Literal
 
 import anyio
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from api import routing
 from api.access import GRANT
 from api.activity import status_of
 from api.events import Listener, StatusHub
@@ -16,7 +17,7 @@ from api.parameters import VideoId
 from api.problems import described
 from videomoments_dagster.identifiers import validate_identifier
 
-router = APIRouter(prefix="/api/pipeline", tags=["Pipeline"])
+router = routing.router(prefix="/api/pipeline", tags=["Pipeline"])
 
 HEARTBEAT_SECONDS = 15.0
 LONGEST_SECONDS = 3600.0

@@ -3,8 +3,9 @@
 from fractions import Fraction
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
+from api import routing
 from api.parameters import VideoId
 from api.problems import described
 from api.services import Here
@@ -14,7 +15,7 @@ from db.queries.moments import MomentView
 from videomoments_dagster.exports.formats import FORMATS, ExportFormat
 from videomoments_dagster.exports.moment_set import ExportedMoment, ExportedVideo, MomentSet
 
-router = APIRouter(prefix="/api/videos", tags=["Moments"])
+router = routing.router(prefix="/api/videos", tags=["Moments"])
 
 _CONTENT = {
     kind: {"schema": {"type": "string"}, "example": example}

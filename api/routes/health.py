@@ -5,17 +5,18 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import ConfigDict
 from starlette.concurrency import run_in_threadpool
 
+from api import routing
 from api.problems import described
 from api.schemas.base import Output
 from api.services import Here, Services
 from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.redis_connection import reaching
 
-router = APIRouter(tags=["Health"])
+router = routing.router(tags=["Health"])
 _KEPT_SECONDS = 1.0
 _Connection = Literal["connected", "unavailable"]
 

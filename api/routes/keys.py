@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 
+from api import routing
 from api.parameters import Cursor, Limit
 from api.problems import described
 from api.schemas.keys import CreateKey, Key, KeyPage, NewKey, api_key, new_api_key
@@ -13,7 +14,7 @@ from db.queries.paging import DEFAULT_LIMIT
 from videomoments_dagster.api_keys import IDENTIFIER, hash_of, new_identifier, new_key
 from videomoments_dagster.errors import NotFound
 
-router = APIRouter(prefix="/api/admin/keys", tags=["Administration"])
+router = routing.router(prefix="/api/admin/keys", tags=["Administration"])
 
 
 @router.get("", summary="List API keys", responses=described())

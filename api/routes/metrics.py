@@ -1,12 +1,13 @@
 """Numbers for monitoring, in Prometheus' text format."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from api import routing
 from api.problems import described
 from api.services import Here
 
-router = APIRouter(tags=["Health"])
+router = routing.router(tags=["Health"])
 _EXAMPLE = "# HELP videomoments_queue_depth Requests without an end.\n# TYPE videomoments_queue_depth gauge\n"
 _EXAMPLE += 'videomoments_queue_depth{state="queued"} 3.0\n'
 

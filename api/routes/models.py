@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter
 from fastapi import Path as PathParameter
 
+from api import routing
 from api.problems import described
 from api.schemas.models import (
     BrokenModel,
@@ -21,7 +21,7 @@ from videomoments_dagster.models.entry import KEY_PATTERN, ModelSettings
 from videomoments_dagster.models.registry import ModelRegistry
 from videomoments_dagster.storage.factory import publish
 
-router = APIRouter(prefix="/api/admin/models", tags=["Administration"])
+router = routing.router(prefix="/api/admin/models", tags=["Administration"])
 ModelKey = Annotated[
     str, PathParameter(description="The model's key", pattern=f"^{KEY_PATTERN}$", examples=["qwen3_vl_fp8"])
 ]

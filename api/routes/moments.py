@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
-from api import editing, submission
+from api import editing, routing, submission
 from api.conditional import IfMatch
 from api.parameters import IdempotencyKey, MomentId, VideoId
 from api.problems import described
@@ -12,26 +12,28 @@ from api.schemas.moments import MomentChange, NewMoment
 from api.schemas.pipeline import RefineMoment, Started
 from api.schemas.results import Moment
 from api.schemas.results import moment as shown
+from api.schemas.results import moments as shown_all
 from api.services import Here
 from api.submission import Submission
 from db.queries import moments, videos
 from videomoments_dagster.requests.config import PipelineConfig
 
-router = APIRouter(prefix="/api/videos/{video}/moments", tags=["Moments"])
+router = routing.router(prefix="/api/videos/{video}/moments", tags=["Moments"])
 _ETAG = {"ETag": {"description": "For `If-Match`, `If-None-Match`", "schema": {"type": "string"}}}
 _LOCATION = {"Location": {"description": "The moment's path", "schema": {"type": "string"}}}
 
 
 @router.get("", summary="List moments", responses=described(404))
-def list_moments(
+async def list_moments(
     video: VideoId,
     here: Here,
     refined: Annotated[bool | None, Query(description="Only refined moments, or only root ones")] = None,
 ) -> list[Moment]:
     """In the order of the video; a moment comes before the one that refines it."""
-    with here.database.read() as session:
-        found = moments.of_named_video(session, video, refined=refined)
-    return [shown(each, here) for each in found]
+    found = await here.database.run(moments.of_named_video(video, refined=refined))
+    if not found:
+        await here.database.run(videos.existing(video))
+    return await here.shown(shown_all, found)
 
 
 @router.post(

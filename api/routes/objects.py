@@ -3,15 +3,16 @@
 from collections.abc import MutableMapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import FileResponse
 
+from api import routing
 from api.problems import described, problem
 from api.services import Here
 from videomoments_dagster.errors import NotFound, StorageError
 from videomoments_dagster.storage.directory import DirectoryStore
 
-router = APIRouter(tags=["Objects"])
+router = routing.router(tags=["Objects"])
 
 
 class _ObjectResponse(FileResponse):

@@ -3,10 +3,10 @@
 from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 
-from api import submission
-from api.activity import status_of
+from api import routing, submission
+from api.activity import status_now
 from api.cancellation import cancel
 from api.parameters import Cursor, IdempotencyKey, Limit, VideoId
 from api.problems import described
@@ -18,7 +18,7 @@ from db.queries.paging import DEFAULT_LIMIT
 from videomoments_dagster.errors import InvalidInput, NotFound, ServiceUnavailable
 from videomoments_dagster.identifiers import validate_identifier
 
-router = APIRouter(prefix="/api/pipeline", tags=["Pipeline"])
+router = routing.router(prefix="/api/pipeline", tags=["Pipeline"])
 
 
 @router.post("/{video}/start", summary="Start a video's pipeline", status_code=202, responses=described(404, 409))
@@ -41,15 +41,15 @@ def start_pipeline_of(here: Here, body: StartPipeline, idempotency_key: Idempote
 
 
 @router.get("/{video}/status", summary="Follow a video's pipeline", responses=described(404))
-def get_pipeline_status(video: VideoId, here: Here) -> Status:
+async def get_pipeline_status(video: VideoId, here: Here) -> Status:
     """The newest request: every stage with its status, times, progress 0..1 and error."""
-    return status(status_of(here, video))
+    return status(await status_now(here, video))
 
 
 @router.get("/status/{video}", summary="Follow the pipeline of a video", responses=described(404))
-def get_pipeline_status_of(video: VideoId, here: Here) -> Status:
+async def get_pipeline_status_of(video: VideoId, here: Here) -> Status:
     """The same under its other path."""
-    return status(status_of(here, video))
+    return status(await status_now(here, video))
 
 
 @router.get("/{video}/history", summary="List a video's runs", responses=described(404))

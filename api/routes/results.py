@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from fastapi.responses import RedirectResponse
 
-from api import pictures
+from api import pictures, routing
 from api.clips import playable_clip
 from api.parameters import MomentId, VideoId
 from api.problems import described
@@ -16,7 +16,7 @@ from db.queries import clips, transcripts, videos
 from videomoments_dagster.errors import NotFound
 from videomoments_dagster.storage import names
 
-router = APIRouter()
+router = routing.router()
 
 
 @router.get(

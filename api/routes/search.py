@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
+from api import routing
 from api.parameters import Cursor, Limit
 from api.problems import described
 from api.schemas.search import SearchPage, search_page
 from api.services import Here
 from db.queries import search
 
-router = APIRouter(prefix="/api/search", tags=["Search"])
+router = routing.router(prefix="/api/search", tags=["Search"])
 
 
 @router.get("", summary="Search transcripts and titles", responses=described())

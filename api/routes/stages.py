@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import Body
 
+from api import routing
 from api.activity import status_of
 from api.again import again, generate
 from api.parameters import IdempotencyKey, VideoId
@@ -19,7 +20,7 @@ from videomoments_dagster.errors import NotFound
 from videomoments_dagster.requests.config import PipelineConfig
 from videomoments_dagster.requests.stages import PipelineType, Stage
 
-router = APIRouter(prefix="/api")
+router = routing.router(prefix="/api")
 _Config = Annotated[
     PipelineConfig | None,
     Body(description="What to do otherwise than the newest request said"),
@@ -111,7 +112,7 @@ def _progress(
     """`has_result` is asked of a video that is stored."""
     with here.database.read() as session:
         try:
-            there = has_result(videos.overview(session, video))
+            there = has_result(videos.overview(video).run(session))
         except NotFound:
             there = False
     return stage_progress(status_of(here, video), stages, has_result=there)

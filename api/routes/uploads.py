@@ -3,9 +3,9 @@
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import Depends, Header, Path, Request, Response
 
-from api import resumable, tus
+from api import resumable, routing, tus
 from api.access import GRANT
 from api.problems import described, problem_of
 from api.receiving import to_the_end
@@ -15,7 +15,7 @@ from api.services import Here
 from api.tus import Checksum, UnsupportedMedia
 from videomoments_dagster.errors import InvalidInput, VideoMomentsError
 
-router = APIRouter(prefix="/api/uploads", tags=["Uploads"])
+router = routing.router(prefix="/api/uploads", tags=["Uploads"])
 
 UploadId = Annotated[uuid.UUID, Path(description="The last part of the `Location` that the upload was made with")]
 Offset = Annotated[str | None, Header(alias="Upload-Offset", description="Where the bytes come to be")]

@@ -3,11 +3,11 @@
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from api import deletion, forms, pictures, submission, uploads
+from api import deletion, forms, pictures, routing, submission, uploads
 from api.parameters import Cursor, IdempotencyKey, Limit, VideoId
 from api.problems import described
 from api.receiving import to_the_end
@@ -19,15 +19,15 @@ from api.schemas.videos import (
     VideoDetails,
     VideoPage,
     submitted,
-    video,
     video_details,
+    video_page,
 )
 from api.services import Here
 from db.queries import videos
 from db.queries.paging import DEFAULT_LIMIT
 from videomoments_dagster.temp_files import UPLOADS, TempFiles
 
-router = APIRouter(prefix="/api/videos", tags=["Videos"])
+router = routing.router(prefix="/api/videos", tags=["Videos"])
 
 _FORM = {
     "requestBody": {
@@ -55,7 +55,7 @@ _FORM = {
 
 
 @router.get("", summary="List videos", responses=described())
-def list_videos(
+async def list_videos(
     here: Here,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
@@ -63,9 +63,8 @@ def list_videos(
     has_moments: Annotated[bool | None, Query(description="Only videos with, or without, moments")] = None,
 ) -> VideoPage:
     """Newest first, a page at a time."""
-    with here.database.read() as session:
-        page = videos.page(session, limit=limit, cursor=cursor, q=q, has_moments=has_moments)
-    return VideoPage.model_construct(items=[video(each, here) for each in page.items], next_cursor=page.next_cursor)
+    page = await here.database.run(videos.page(limit=limit, cursor=cursor, q=q, has_moments=has_moments))
+    return await here.shown(video_page, page)
 
 
 @router.post("", summary="Submit a URL", status_code=202, responses={200: {"model": Submitted}, **described(409)})
@@ -109,11 +108,9 @@ async def upload_video(request: Request, here: Here, idempotency_key: Idempotenc
 
 
 @router.get("/{video}", summary="Show a video", responses=described(404))
-def get_video(video: VideoId, here: Here) -> VideoDetails:
+async def get_video(video: VideoId, here: Here) -> VideoDetails:
     """Every column, and how much there is of what."""
-    with here.database.read() as session:
-        view = videos.overview(session, video)
-    return video_details(view, here)
+    return await here.shown(video_details, await here.database.run(videos.overview(video)))
 
 
 @router.get("/{video}/url", summary="Sign the video's URL", responses=described(404))

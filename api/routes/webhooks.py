@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 
+from api import routing
 from api.parameters import Cursor, Limit
 from api.problems import described
 from api.schemas.webhooks import Delivery, DeliveryPage, delivery
@@ -13,7 +14,7 @@ from db.queries.paging import DEFAULT_LIMIT
 from db.queries.webhooks import State
 from videomoments_dagster.errors import NotFound
 
-router = APIRouter(prefix="/api/webhooks", tags=["Webhooks"])
+router = routing.router(prefix="/api/webhooks", tags=["Webhooks"])
 
 
 @router.get("/deliveries", summary="List webhook deliveries", responses=described())

@@ -1,9 +1,10 @@
 """What the pipeline made of a video: transcript, moments, clips. Times are seconds of the source video."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, TypeAdapter
 
 from api.schemas.base import Output
 from api.services import Services
@@ -162,30 +163,42 @@ def transcript(row: TranscriptRow, video: str) -> Transcript:
     )
 
 
+_MOMENTS = TypeAdapter(list[Moment])
+
+
 def moment(view: MomentView, services: Services) -> Moment:
-    return Moment.model_construct(
-        id=view.identifier,
-        title=view.title,
-        start_time=view.start_time,
-        end_time=view.end_time,
-        is_refined=view.is_refined,
-        parent_id=view.parent_identifier,
-        model_name=view.generation_model,
-        score=view.score,
-        clip_url=services.sign_if_ours(view.playable.cloud_url) if view.playable else None,
-        thumbnail_url=services.sign_if_ours(view.playable.thumbnail_cloud_url) if view.playable else None,
-        generation_config_id=view.generation_config_hash,
-        created_at=view.created_at,
-        updated_at=view.updated_at,
-    )
+    return Moment.model_validate(_moment(view, services))
+
+
+def _moment(view: MomentView, services: Services) -> dict[str, Any]:
+    clip = view.playable
+    return {
+        "id": view.identifier,
+        "title": view.title,
+        "start_time": view.start_time,
+        "end_time": view.end_time,
+        "is_refined": view.is_refined,
+        "parent_id": view.parent_identifier,
+        "model_name": view.generation_model,
+        "score": view.score,
+        "clip_url": services.urls.of_ours(clip.cloud_url) if clip else None,
+        "thumbnail_url": services.urls.of_ours(clip.thumbnail_cloud_url) if clip else None,
+        "generation_config_id": view.generation_config_hash,
+        "created_at": view.created_at,
+        "updated_at": view.updated_at,
+    }
+
+
+def moments(views: Sequence[MomentView], services: Services) -> list[Moment]:
+    return _MOMENTS.validate_python([_moment(view, services) for view in views])
 
 
 def clip(view: ClipView, services: Services) -> Clip:
     return Clip.model_construct(
         moment_id=view.moment_identifier,
         title=view.title,
-        url=services.sign_if_ours(view.cloud_url) if view.is_current else None,
-        thumbnail_url=services.sign_if_ours(view.thumbnail_cloud_url) if view.is_current else None,
+        url=services.urls.of_ours(view.cloud_url) if view.is_current else None,
+        thumbnail_url=services.urls.of_ours(view.thumbnail_cloud_url) if view.is_current else None,
         start_time=view.start_time,
         end_time=view.end_time,
         padding_left=view.padding_left,

@@ -1,9 +1,8 @@
 """Videos as the frontend knows them, and what is said when one is submitted."""
 
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import ConfigDict, Field
 
@@ -11,7 +10,8 @@ from api.schemas.base import Output
 from api.schemas.webhooks import WebhookInput
 from api.services import Services
 from api.submission import Submission
-from db.queries.videos import VideoOverview
+from db.queries.paging import Page
+from db.queries.videos import VideoOverview, VideoSummary
 from videomoments_dagster.requests.config import PipelineConfig
 
 _EXAMPLE: dict[str, Any] = {
@@ -169,25 +169,29 @@ def submitted(made: Submission) -> Submitted:
     )
 
 
-def video(view: VideoOverview, services: Services) -> Video:
-    return Video.model_construct(**_fields(view, services))
+def video_page(page: Page[VideoSummary], services: Services) -> VideoPage:
+    """Validated: pydantic does that in less time than `model_construct` takes."""
+    items = [_fields(view, services) for view in page.items]
+    return VideoPage.model_validate({"items": items, "next_cursor": page.next_cursor})
 
 
 def video_details(view: VideoOverview, services: Services) -> VideoDetails:
-    return VideoDetails.model_construct(
-        **_fields(view, services),
-        number_of_moments=view.number_of_moments,
-        number_of_refined_moments=view.number_of_refined_moments,
-        number_of_clips=view.number_of_clips,
+    return VideoDetails.model_validate(
+        {
+            **_fields(view, services),
+            "number_of_moments": view.number_of_moments,
+            "number_of_refined_moments": view.number_of_refined_moments,
+            "number_of_clips": view.number_of_clips,
+        }
     )
 
 
-def _fields(view: VideoOverview, services: Services) -> dict[str, Any]:
+def _fields(view: VideoSummary, services: Services) -> dict[str, Any]:
     return {
         "id": view.identifier,
-        "filename": unquote(PurePosixPath(urlsplit(view.cloud_url).path).name),
+        "filename": unquote(view.cloud_url.rpartition("/")[2]),
         "title": view.title,
-        "thumbnail_url": services.sign_if_ours(view.thumbnail_cloud_url),
+        "thumbnail_url": services.urls.of_ours(view.thumbnail_cloud_url),
         "has_audio": view.has_audio,
         "has_transcript": view.has_transcript,
         "has_moments": view.has_moments,

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Row, Select, String, bindparam, column, func, select, update, values
+from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, column, func, select, update, values
 from sqlalchemy.orm import Session, aliased
 
 from db.models import Clip, GenerationConfig, Moment, Thumbnail, Video
-from db.queries import videos
 from db.queries.clips import ClipView, view_columns
 from db.queries.paging import MAX_UNPAGED
 from db.queries.replacing import NewMoment, NewRefined, ReplacedMoments, replace_generated, replace_refined
+from db.query import Query
 from videomoments_dagster.errors import NotFound
 
 __all__ = [
@@ -114,12 +114,9 @@ def of_video(session: Session, video_id: int, *, refined: bool | None = None) ->
     return [_view(row) for row in session.execute(_OF_VIDEO[refined], {"video_id": video_id})]
 
 
-def of_named_video(session: Session, video: str, *, refined: bool | None = None) -> list[MomentView]:
-    """The same by the video's identifier; raises NotFound when there is none. One query where there are moments."""
-    found = [_view(row) for row in session.execute(_OF_NAMED_VIDEO[refined], {"identifier": video})]
-    if not found:
-        videos.require(session, video)
-    return found
+def of_named_video(video: str, *, refined: bool | None = None) -> Query[list[MomentView]]:
+    """The same by the video's identifier: none, too, when there is no such video (`videos.existing`)."""
+    return Query(_OF_NAMED_VIDEO[refined], {"identifier": video}, lambda rows: [_view(row) for row in rows])
 
 
 def get(session: Session, identifier: str) -> Moment | None:
@@ -154,6 +151,6 @@ def set_scores(session: Session, scores: Mapping[str, int], *, scoring_model: st
     return len(result.all())
 
 
-def _view(row: Row[Any]) -> MomentView:
+def _view(row: Any) -> MomentView:
     clip = row[len(_MOMENT_COLUMNS) :]
     return MomentView(*row[: len(_MOMENT_COLUMNS)], clip=ClipView(*clip) if clip[0] is not None else None)

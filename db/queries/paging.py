@@ -2,16 +2,18 @@
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Integer, Row, Select, bindparam, tuple_
+from sqlalchemy import Integer, Select, bindparam, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from db.query import Query
 from videomoments_dagster.errors import InvalidInput
 
+_NOTHING: Mapping[str, Any] = {}
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
 MAX_UNPAGED = 10_000  # moments of one video: a finder gives some hundreds for ten hours
@@ -36,23 +38,38 @@ class Keyset:
     ) -> None:
         in_order = statement.order_by(time.desc(), identifier.desc()).limit(bindparam("rows", type_=Integer))
         after = tuple_(time, identifier) < tuple_(bindparam("after_time", type_=time.type), bindparam("after_name"))
-        self._time, self._identifier = time, identifier
+        names = list(statement.selected_columns.keys())
+        self._time_at, self._identifier_at = names.index(time.key), names.index(identifier.key)
         self._first, self._next = in_order, in_order.where(after)
 
-    def fetch(
-        self, session: Session, *, limit: int, cursor: str | None, make: Callable[[Row[Any]], Item]
-    ) -> Page[Item]:
-        """One page, by one query. Raises InvalidInput for a limit outside 1..200 and for a cursor that no page gave."""
+    def query(
+        self,
+        *,
+        limit: int,
+        cursor: str | None,
+        make: Callable[[Any], Item],
+        values: Mapping[str, Any] = _NOTHING,
+    ) -> Query[Page[Item]]:
+        """One page; `values` are the statement's own. Raises InvalidInput for a limit outside 1..200 and for a cursor
+        that no page gave."""
         if not 1 <= limit <= MAX_LIMIT:
             raise InvalidInput(f"A page has 1 to {MAX_LIMIT} items, not {limit}.")
-        values: dict[str, Any] = {"rows": limit + 1}
+        given: dict[str, Any] = {**values, "rows": limit + 1}
         if cursor is not None:
-            values["after_time"], values["after_name"] = _decode(cursor)
-        rows = session.execute(self._next if cursor is not None else self._first, values).all()
-        items, more = rows[:limit], len(rows) > limit
-        last = items[-1]._mapping if more else None
-        next_cursor = _encode(last[self._time], last[self._identifier]) if last else None
-        return Page([make(row) for row in items], next_cursor)
+            given["after_time"], given["after_name"] = _decode(cursor)
+
+        def page(rows: Sequence[Any]) -> Page[Item]:
+            more = len(rows) > limit
+            next_cursor = (
+                _encode(rows[limit - 1][self._time_at], rows[limit - 1][self._identifier_at]) if more else None
+            )
+            return Page([make(row) for row in rows[:limit]], next_cursor)
+
+        return Query(self._next if cursor is not None else self._first, given, page)
+
+    def fetch(self, session: Session, *, limit: int, cursor: str | None, make: Callable[[Any], Item]) -> Page[Item]:
+        """The page that `query` asks for."""
+        return self.query(limit=limit, cursor=cursor, make=make).run(session)
 
 
 def _encode(at: datetime, identifier: str) -> str:

@@ -1,24 +1,27 @@
 """Videos: the stored ones, by identifier or source, and the overview that lists show."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, String, bindparam, exists, func, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.models import Clip, Moment, PipelineRun, Thumbnail, Transcript, Video
 from db.queries import runs
 from db.queries.paging import DEFAULT_LIMIT, Keyset, Page
+from db.query import Query
 from videomoments_dagster.errors import NotFound
 
 _LITERALLY = str.maketrans({character: f"\\{character}" for character in "%_\\"})
 
 
 @dataclass(frozen=True, slots=True)
-class VideoOverview:
-    """A video's columns, what exists for it, and how much of it. URLs are the store's, unsigned."""
+class VideoSummary:
+    """A video's columns, and what exists for it. URLs are the store's, unsigned."""
 
     identifier: str
     title: str | None
@@ -32,18 +35,21 @@ class VideoOverview:
     frame_rate: float | None
     created_at: datetime
     has_transcript: bool
-    number_of_moments: int
-    number_of_refined_moments: int
-    number_of_clips: int
+    has_moments: bool
     thumbnail_cloud_url: str | None
 
     @property
     def has_audio(self) -> bool:
         return self.audio_codec is not None
 
-    @property
-    def has_moments(self) -> bool:
-        return self.number_of_moments + self.number_of_refined_moments > 0
+
+@dataclass(frozen=True, slots=True)
+class VideoOverview(VideoSummary):
+    """A video, what exists for it, and how much of it."""
+
+    number_of_moments: int
+    number_of_refined_moments: int
+    number_of_clips: int
 
 
 def get(session: Session, identifier: str) -> Video | None:
@@ -53,6 +59,11 @@ def get(session: Session, identifier: str) -> Video | None:
 def require(session: Session, identifier: str) -> Video:
     """`get`, but raises NotFound."""
     return get(session, identifier) or _missing(identifier)
+
+
+def existing(identifier: str) -> Query[int]:
+    """Its row's id; its result raises NotFound."""
+    return Query(_EXISTING, {"identifier": identifier}, lambda rows: rows[0][0] if rows else _missing(identifier))
 
 
 def by_source_url(session: Session, source_url: str) -> Video | None:
@@ -102,56 +113,61 @@ def upsert(
 
 
 def page(
-    session: Session,
-    *,
-    limit: int = DEFAULT_LIMIT,
-    cursor: str | None = None,
-    q: str | None = None,
-    has_moments: bool | None = None,
-) -> Page[VideoOverview]:
-    """Newest first, in one query. `q`: part of the title or identifier, in any case, taken literally."""
-    statement = _OVERVIEWS
-    if q:
-        part = f"%{q.translate(_LITERALLY)}%"
-        statement = statement.where(or_(Video.title.ilike(part), Video.identifier.ilike(part)))
-    if has_moments is not None:
-        some = exists().where(Moment.video_id == Video.id)
-        statement = statement.where(some if has_moments else ~some)
-    keyset = _PAGES if statement is _OVERVIEWS else _pages(statement)
-    return keyset.fetch(session, limit=limit, cursor=cursor, make=lambda row: VideoOverview(*row))
+    *, limit: int = DEFAULT_LIMIT, cursor: str | None = None, q: str | None = None, has_moments: bool | None = None
+) -> Query[Page[VideoSummary]]:
+    """Newest first. `q`: part of the title or identifier, in any case, taken literally. Raises InvalidInput for a limit
+    outside 1..200 and for a cursor that no page gave."""
+    values = {"part": f"%{q.translate(_LITERALLY)}%"} if q else {}
+    pages = _pages(has_part=bool(q), has_moments=has_moments)
+    return pages.query(limit=limit, cursor=cursor, values=values, make=lambda row: VideoSummary(*row))
 
 
-def overview(session: Session, identifier: str) -> VideoOverview:
-    """One video as lists show it. Raises NotFound."""
-    row = session.execute(_OVERVIEW, {"identifier": identifier}).one_or_none()
-    return VideoOverview(*row) if row else _missing(identifier)
+def overview(identifier: str) -> Query[VideoOverview]:
+    """One video with its counts; its result raises NotFound."""
+
+    def one(rows: Sequence[Any]) -> VideoOverview:
+        return VideoOverview(*rows[0]) if rows else _missing(identifier)
+
+    return Query(_OVERVIEW, {"identifier": identifier}, one)
 
 
-def _overviews() -> Select[Any]:
-    """The columns of VideoOverview, in its order. PostgreSQL evaluates the counts for the page's rows only."""
+def _columns(view: type[VideoSummary]) -> list[ColumnElement[Any]]:
+    """The columns of `view`, in its order."""
     counted = select(func.count()).where(Moment.video_id == Video.id).correlate(Video)
-    derived = {
-        "has_transcript": exists().where(Transcript.video_id == Video.id),
+    derived: dict[str, ColumnElement[Any]] = {
+        "has_transcript": _of_this(Transcript.id, Transcript.video_id).is_not(None),
+        "has_moments": _of_this(Moment.id, Moment.video_id).is_not(None),
         "number_of_moments": counted.where(~Moment.is_refined).scalar_subquery(),
         "number_of_refined_moments": counted.where(Moment.is_refined).scalar_subquery(),
         "number_of_clips": select(func.count()).where(Clip.video_id == Video.id).correlate(Video).scalar_subquery(),
-        "thumbnail_cloud_url": select(Thumbnail.cloud_url)
-        .where(Thumbnail.video_id == Video.id)
-        .correlate(Video)
-        .scalar_subquery(),
+        "thumbnail_cloud_url": _of_this(Thumbnail.cloud_url, Thumbnail.video_id),
     }
-    names = [field.name for field in fields(VideoOverview)]
-    return select(*(derived[name].label(name) if name in derived else getattr(Video, name) for name in names))
+    names = [field.name for field in fields(view)]
+    return [derived[name].label(name) if name in derived else getattr(Video, name) for name in names]
 
 
-def _pages(statement: Select[Any]) -> Keyset:
+def _of_this(found: InstrumentedAttribute[Any], video_id: InstrumentedAttribute[Any]) -> ScalarSelect[Any]:
+    """One of the video's. With EXISTS, PostgreSQL would read the whole table once for a page: it thinks that this is
+    asked of every video."""
+    return select(found).where(video_id == Video.id).correlate(Video).limit(_ONE).scalar_subquery()
+
+
+_ONE = literal_column("1")
+_EXISTING = select(Video.id).where(Video.identifier == bindparam("identifier"))
+_HAS_MOMENTS = exists().where(Moment.video_id == Video.id)
+_OVERVIEW = select(*_columns(VideoOverview)).where(Video.identifier == bindparam("identifier"))
+
+
+@cache
+def _pages(*, has_part: bool, has_moments: bool | None) -> Keyset:
+    """Of each of the six, two statements."""
+    statement = select(*_columns(VideoSummary))
+    if has_part:
+        part = bindparam("part", type_=String)
+        statement = statement.where(or_(Video.title.ilike(part), Video.identifier.ilike(part)))
+    if has_moments is not None:
+        statement = statement.where(_HAS_MOMENTS if has_moments else ~_HAS_MOMENTS)
     return Keyset(statement, time=Video.created_at, identifier=Video.identifier)
-
-
-_OVERVIEWS = _overviews()
-_PAGES = _pages(_OVERVIEWS)
-_OVERVIEW = _OVERVIEWS.where(Video.identifier == bindparam("identifier"))
-"""Built once: building them costs more than asking."""
 
 
 def _missing(identifier: str) -> Any:

@@ -19,7 +19,9 @@ from api.app import create_app
 from api.http_protocol import BoundedHeads
 from api.keys import Keys
 from api.services import Services
+from db.async_reads import AsyncReads
 from db.models import ApiKey, PipelineRequest, PipelineRun, Prompt, Video
+from db.query import Query
 from db.session import Database
 from tests import factories
 from videomoments_dagster.redis_connection import connect as connect_redis
@@ -74,10 +76,12 @@ def settings(home: Path, api_database: Database, redis_url: str, redis: "Redis")
 
 @pytest.fixture
 def app(application: tuple[FastAPI, TestClient], settings: Settings, api_database: Database) -> Iterator[FastAPI]:
-    app, _ = application
+    app, client = application
     redis = connect_redis(settings.redis_url)
     app.state.services = Services(settings, api_database, redis, open_store(settings))
     yield app
+    if client.portal is not None:
+        client.portal.call(app.state.services.live.close)
     redis.close()
     with api_database.session() as session:
         for table in (Video, PipelineRequest, PipelineRun, Prompt, ApiKey):
@@ -105,14 +109,20 @@ def statements(services: Services) -> QueryCounter:
         def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
             sent.append(statement)
 
-        engines = (services.database.engine, services.database.reader)
+        async def run(reads: AsyncReads, query: Query[Any]) -> Any:
+            sent.append(str(query.statement))
+            return await run_query(reads, query)
+
+        engines, run_query = (services.database.engine, services.database.reader), AsyncReads.run
         for engine in engines:
             event.listen(engine, "before_cursor_execute", note)
-        try:
-            yield sent
-        finally:
-            for engine in engines:
-                event.remove(engine, "before_cursor_execute", note)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(AsyncReads, "run", run)
+            try:
+                yield sent
+            finally:
+                for engine in engines:
+                    event.remove(engine, "before_cursor_execute", note)
 
     return collect
 

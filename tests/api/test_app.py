@@ -1,3 +1,4 @@
+import asyncio
 import re
 import resource
 import subprocess
@@ -49,7 +50,7 @@ def test_postgresql_gives_up_a_read_after_ten_seconds(settings: Settings) -> Non
     services = Services.open(settings)
     with services.database.read() as session:
         assert session.connection().exec_driver_sql("SHOW statement_timeout").scalar() == "10s"
-    services.close()
+    asyncio.run(services.close())
 
 
 def test_the_root_leads_to_the_documentation(client: TestClient) -> None:

@@ -8,12 +8,12 @@ import pytest
 from fastapi.testclient import TestClient
 from redis import Redis
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from api.services import Services
 from db.queries import deletion as deletion_queries
 from db.queries import requests as request_queries
 from db.queries import videos as video_queries
+from db.query import Query
 from tests import factories
 from tests.api.conftest import assert_problem, messages, store_video
 from videomoments_dagster.requests.stream import DEAD, STREAM
@@ -230,11 +230,11 @@ def test_a_url_whose_video_is_deleted_while_it_is_looked_at_is_processed_anew(
         factories.moment(session, store_video(services, session, "old-name", source_url=URL))
     overview = video_queries.overview
 
-    def too_late(session: Session, identifier: str) -> video_queries.VideoOverview:
+    def too_late(identifier: str) -> Query[video_queries.VideoOverview]:
         with services.database.session() as other:
             deletion_queries.delete_rows(other, identifier)
             deletion_queries.delete_requests(other, identifier)
-        return overview(session, identifier)
+        return overview(identifier)
 
     with monkeypatch.context() as patch:
         patch.setattr(video_queries, "overview", too_late)

@@ -53,9 +53,9 @@ def test_runs_that_failed_before_the_video_was_stored_become_its_runs(session: S
 
 def test_a_missing_video_is_named(session: Session) -> None:
     assert videos.get(session, "nobody") is None
-    for ask in (videos.require, videos.overview):
+    for ask in (videos.overview("nobody").run, videos.existing("nobody").run, lambda s: videos.require(s, "nobody")):
         with pytest.raises(NotFound, match="nobody"):
-            ask(session, "nobody")
+            ask(session)
 
 
 def test_by_source_url_takes_the_newest(session: Session) -> None:
@@ -69,7 +69,7 @@ def test_by_source_url_takes_the_newest(session: Session) -> None:
 
 def test_overview_tells_what_there_is(session: Session) -> None:
     video = make.video(session, identifier="talk")
-    bare = videos.overview(session, "talk")
+    bare = videos.overview("talk").run(session)
     assert (bare.has_transcript, bare.has_moments, bare.number_of_clips, bare.thumbnail_cloud_url) == (
         False,
         False,
@@ -82,7 +82,7 @@ def test_overview_tells_what_there_is(session: Session) -> None:
     clip = make.clip(session, roots[0])
     make.thumbnail(session, clip)
     make.thumbnail(session, video, cloud_url="gs://bucket/talk.jpg")
-    full = videos.overview(session, "talk")
+    full = videos.overview("talk").run(session)
     assert full.has_transcript
     assert full.has_moments
     assert full.has_audio
@@ -92,7 +92,7 @@ def test_overview_tells_what_there_is(session: Session) -> None:
 
 def test_a_video_without_sound_has_no_audio(session: Session) -> None:
     make.video(session, identifier="silent", audio_codec=None)
-    assert not videos.overview(session, "silent").has_audio
+    assert not videos.overview("silent").run(session).has_audio
 
 
 def test_a_page_is_one_query_whatever_is_on_it(session: Session, statements: QueryCounter) -> None:
@@ -102,7 +102,7 @@ def test_a_page_is_one_query_whatever_is_on_it(session: Session, statements: Que
         make.thumbnail(session, make.clip(session, make.moment(session, video)))
         make.thumbnail(session, video)
     with statements() as sent:
-        page = videos.page(session, limit=5)
+        page = videos.page(limit=5).run(session)
     assert len(page.items) == 5
     assert len(sent) == 1
 
@@ -114,7 +114,7 @@ def test_pages_go_through_everything_once_newest_first(session: Session) -> None
     seen: list[str] = []
     cursor = None
     while True:
-        page = videos.page(session, limit=2, cursor=cursor)
+        page = videos.page(limit=2, cursor=cursor).run(session)
         seen += [item.identifier for item in page.items]
         make.video(session, created_at=make.minutes_later(1000))
         if (cursor := page.next_cursor) is None:
@@ -125,35 +125,35 @@ def test_pages_go_through_everything_once_newest_first(session: Session) -> None
 def test_the_last_page_has_no_cursor_even_when_full(session: Session) -> None:
     for _ in range(2):
         make.video(session)
-    assert videos.page(session, limit=2).next_cursor is None
-    assert videos.page(session, limit=1).next_cursor is not None
+    assert videos.page(limit=2).run(session).next_cursor is None
+    assert videos.page(limit=1).run(session).next_cursor is not None
 
 
 def test_q_finds_part_of_a_title_or_an_identifier_in_any_case(session: Session) -> None:
     make.video(session, identifier="alpha", title="Tea ceremony")
     make.video(session, identifier="STEAM", title=None)
     make.video(session, identifier="other", title="Coffee")
-    assert {item.identifier for item in videos.page(session, q="tEa").items} == {"alpha", "STEAM"}
+    assert {item.identifier for item in videos.page(q="tEa").run(session).items} == {"alpha", "STEAM"}
 
 
 @pytest.mark.parametrize("q", ["%", "_", "/", "\\", "100%"])
 def test_q_is_taken_literally(session: Session, q: str) -> None:
     make.video(session, identifier="with", title=f"before {q} after")
     make.video(session, identifier="without", title="before 100 after")
-    assert [item.identifier for item in videos.page(session, q=q).items] == ["with"]
+    assert [item.identifier for item in videos.page(q=q).run(session).items] == ["with"]
 
 
 def test_has_moments_filters_both_ways(session: Session) -> None:
     make.moment(session, make.video(session, identifier="with"))
     make.video(session, identifier="without")
-    assert [item.identifier for item in videos.page(session, has_moments=True).items] == ["with"]
-    assert [item.identifier for item in videos.page(session, has_moments=False).items] == ["without"]
+    assert [item.identifier for item in videos.page(has_moments=True).run(session).items] == ["with"]
+    assert [item.identifier for item in videos.page(has_moments=False).run(session).items] == ["without"]
 
 
 @pytest.mark.parametrize("limit", [0, -1, 201])
 def test_a_limit_outside_the_bounds_is_bad_input(session: Session, limit: int) -> None:
     with pytest.raises(InvalidInput, match=str(limit)):
-        videos.page(session, limit=limit)
+        videos.page(limit=limit).run(session)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_limit_outside_the_bounds_is_bad_input(session: Session, limit: int) -
 )
 def test_a_cursor_that_no_page_gave_is_bad_input(session: Session, cursor: str) -> None:
     with pytest.raises(InvalidInput, match="cursor"):
-        videos.page(session, cursor=cursor)
+        videos.page(cursor=cursor).run(session)
 
 
 def test_deleting_takes_the_history_of_a_long_identifier_too(session: Session) -> None:

@@ -7,7 +7,7 @@ the JSON of `VideoMomentsError.as_dict`. Every change is an event, too (events.p
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -55,7 +55,8 @@ class PipelineStatus:
     queue_position: int | None = None
 
 
-def _key(video: str) -> str:
+def status_key(video: str) -> str:
+    """Of the hash that tells what a video's pipeline does."""
     return f"pipeline:{video}:active"
 
 
@@ -96,9 +97,9 @@ class LiveStatus:
         for stage in Stage:
             fields[f"{stage}_status"] = "pending" if stage in wanted else "skipped"
         with reaching(self._redis), self._redis.pipeline() as batch:
-            batch.delete(_key(video))
-            batch.hset(_key(video), mapping=fields)
-            events.tell(batch, video, _key(video))
+            batch.delete(status_key(video))
+            batch.hset(status_key(video), mapping=fields)
+            events.tell(batch, video, status_key(video))
             batch.execute()
 
     def run_started(self, video: str, run_id: str) -> None:
@@ -114,15 +115,15 @@ class LiveStatus:
     def stage_started(self, video: str, stage: Stage) -> None:
         fields: dict[Any, Any] = {f"{stage}_status": "running", f"{stage}_started_at": _now(), f"{stage}_progress": "0"}
         with reaching(self._redis), self._redis.pipeline() as batch:
-            batch.hdel(_key(video), f"{stage}_error", f"{stage}_completed_at")
-            batch.hset(_key(video), mapping=fields)
-            events.tell(batch, video, _key(video))
+            batch.hdel(status_key(video), f"{stage}_error", f"{stage}_completed_at")
+            batch.hset(status_key(video), mapping=fields)
+            events.tell(batch, video, status_key(video))
             batch.execute()
 
     def stage_progress(self, video: str, stage: Stage, progress: float) -> None:
         """Those who listen are woken; what they missed of it is nobody's loss, and not kept."""
         with reaching(self._redis), self._redis.pipeline() as batch:
-            batch.hset(_key(video), f"{stage}_progress", f"{min(max(progress, 0.0), 1.0):.3f}")
+            batch.hset(status_key(video), f"{stage}_progress", f"{min(max(progress, 0.0), 1.0):.3f}")
             events.wake(batch, video)
             batch.execute()
 
@@ -150,9 +151,9 @@ class LiveStatus:
         """The run has ended; the hash stays for 24 hours."""
         fields = {**self._end(video, status, error), "completed_at": _now()}
         with reaching(self._redis), self._redis.pipeline() as batch:
-            batch.hset(_key(video), mapping=fields)
-            batch.expire(_key(video), KEPT_SECONDS)
-            events.tell(batch, video, _key(video))
+            batch.hset(status_key(video), mapping=fields)
+            batch.expire(status_key(video), KEPT_SECONDS)
+            events.tell(batch, video, status_key(video))
             batch.execute()
 
     def keep_run(
@@ -162,7 +163,7 @@ class LiveStatus:
         key = _run_key(video, started_at)
         fields = {**self._end(video, status, error), "run_id": run_id}
         with reaching(self._redis), self._redis.pipeline() as batch:
-            batch.copy(_key(video), key, replace=True)
+            batch.copy(status_key(video), key, replace=True)
             batch.hset(key, mapping=fields)
             batch.hsetnx(key, "completed_at", _now())
             batch.expire(key, KEPT_SECONDS)
@@ -174,7 +175,7 @@ class LiveStatus:
         with reaching(self._redis):
             found = self._redis.scan_iter(match=f"pipeline:{video}:*", count=1000)
             keys = [key for key in found if key.rpartition(":")[2].isdecimal()]
-            return int(self._redis.delete(_key(video), events.key(video), *keys))  # pyright: ignore[reportArgumentType]
+            return int(self._redis.delete(status_key(video), events.key(video), *keys))  # pyright: ignore[reportArgumentType]
 
     def wake(self, video: str) -> None:
         """Those who listen look again: what they are told, without a status here, is what the rows say."""
@@ -184,7 +185,7 @@ class LiveStatus:
 
     def read(self, video: str) -> PipelineStatus | None:
         """None when nothing is known, e.g. a day after the run ended."""
-        return self._read(video, _key(video))
+        return self._read(video, status_key(video))
 
     def read_run(self, video: str, started_at: datetime) -> PipelineStatus | None:
         """The details of the run that began then; None a day after its end."""
@@ -195,16 +196,16 @@ class LiveStatus:
         when `after` is None, or an event that is not kept; empty when there are none."""
         with reaching(self._redis):
             found = events.read(self._redis, video, after)
-        return [(identifier, _status(video, fields)) for identifier, fields in found if "status" in fields]
+        return [(identifier, status) for identifier, fields in found if (status := of_fields(video, fields))]
 
     def _read(self, video: str, key: str) -> PipelineStatus | None:
         with reaching(self._redis):
             fields: Any = self._redis.hgetall(key)
-        return _status(video, fields) if "status" in fields else None
+        return of_fields(video, fields)
 
     def unfinished(self) -> Iterator[PipelineStatus]:
         """Every video's that says queued or running, in no order; one may come twice."""
-        for video in keys_like(self._redis, *_key("*").split("*")):
+        for video in keys_like(self._redis, *status_key("*").split("*")):
             known = self.read(video)
             if known and known.status in {"queued", "running"}:
                 yield known
@@ -223,12 +224,15 @@ class LiveStatus:
 
     def _set(self, video: str, fields: dict[Any, Any]) -> None:
         with reaching(self._redis), self._redis.pipeline() as batch:
-            batch.hset(_key(video), mapping=fields)
-            events.tell(batch, video, _key(video))
+            batch.hset(status_key(video), mapping=fields)
+            events.tell(batch, video, status_key(video))
             batch.execute()
 
 
-def _status(video: str, fields: dict[str, str]) -> PipelineStatus:
+def of_fields(video: str, fields: Mapping[str, str]) -> PipelineStatus | None:
+    """What a hash tells; None of one that is not there, or holds less than a status."""
+    if "status" not in fields:
+        return None
     return PipelineStatus(
         video_id=video,
         request_id=fields.get("request_id"),
@@ -244,7 +248,7 @@ def _status(video: str, fields: dict[str, str]) -> PipelineStatus:
     )
 
 
-def _stage(stage: Stage, fields: dict[str, str]) -> StageStatus:
+def _stage(stage: Stage, fields: Mapping[str, str]) -> StageStatus:
     return StageStatus(
         stage=stage,
         status=fields.get(f"{stage}_status", "pending"),

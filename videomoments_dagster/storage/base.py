@@ -33,6 +33,9 @@ class ObjectStore(Protocol):
     leave the old object in place when they fail.
     """
 
+    signs_at_once: bool
+    """Whether `signed_url` takes microseconds and asks nobody."""
+
     def put_file(self, name: str, path: Path, content_type: str, *, is_final: bool = False) -> StoredObject:
         """Store what is at `path`; it stays the caller's. `is_final` promises that nobody writes to the file any more:
         a store on the same disk then shares it instead of copying it."""

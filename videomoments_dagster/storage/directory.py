@@ -38,8 +38,11 @@ class DirectoryStore:
     `public_url` is the address of the API that serves `/objects/{name}`, `ttl_seconds` the life of a signed URL.
     """
 
+    signs_at_once = True
+
     def __init__(self, root: Path, signing_key: bytes, public_url: str, ttl_seconds: int = 3600) -> None:
         self._root = root.absolute()
+        self._root_url = f"{self._root.as_uri()}/"
         self._key = signing_key
         self._public_url = public_url.rstrip("/")
         self._ttl_seconds = ttl_seconds
@@ -104,6 +107,8 @@ class DirectoryStore:
         return self.path(name).as_uri()
 
     def name_of(self, cloud_url: str) -> str:
+        if cloud_url.startswith(self._root_url):  # as `cloud_url` writes it: lists have many
+            return check_object_name(unquote(cloud_url.removeprefix(self._root_url)))
         parts = urlsplit(cloud_url)
         path = Path(unquote(parts.path))
         if parts.scheme != "file" or parts.netloc or not path.is_relative_to(self._root):
@@ -116,7 +121,7 @@ class DirectoryStore:
     def signed_url(
         self, name: str, *, expires_in_seconds: int | None = None, method: Literal["GET", "PUT"] = "GET"
     ) -> str:
-        self.path(name)
+        self._check(name)
         if expires_in_seconds is None:
             expires = signatures.issued_at(self._ttl_seconds) + self._ttl_seconds
         else:
@@ -136,9 +141,12 @@ class DirectoryStore:
 
     def path(self, name: str) -> Path:
         """Where the object's file is, or would be. Raises StorageError for a name that is not one."""
+        self._check(name)
+        return self._root / name
+
+    def _check(self, name: str) -> None:
         if check_object_name(name).split("/", 1)[0] == _PRIVATE:
             raise StorageError(f"{name[:120]!r} can't name an object: {_PRIVATE} is the store's own.")
-        return self._root / name
 
     def _put(self, name: str, chunks: Iterable[bytes], size_bytes: int, content_type: str) -> StoredObject:
         path = self.path(name)

@@ -36,7 +36,6 @@ from videomoments_dagster.storage.names import check_object_name
 _TIMEOUT_SECONDS = (10, 60)  # to connect, and between two packets
 _CHUNK_BYTES = 16 * 1024 * 1024
 _ONE_REQUEST_BYTES = 8 * 1024 * 1024  # larger files go in resumable chunks
-_MOST_SIGNED = 20_000  # URLs kept, of some 900 bytes
 _ONCE: dict[str, Any] = {"timeout": 5, "retry": None}
 _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 _ACCESS_HINT = "Give the service account the role Storage Object Admin on the bucket, and check GCS_CREDENTIALS_PATH."
@@ -47,6 +46,8 @@ class GoogleCloudStore:
 
     `retry_seconds` bounds how long one call is tried again on 429, 5xx and lost connections.
     """
+
+    signs_at_once = False
 
     def __init__(
         self,
@@ -61,7 +62,6 @@ class GoogleCloudStore:
         self._bucket = client.bucket(bucket)
         self._signer = signer or client._credentials
         self._ttl_seconds = ttl_seconds
-        self._signed: tuple[int, dict[tuple[str, str], str]] = (0, {})
         self._call: dict[str, Any] = {
             "retry": DEFAULT_RETRY.with_timeout(retry_seconds),
             "timeout": _TIMEOUT_SECONDS,
@@ -166,17 +166,11 @@ class GoogleCloudStore:
     def signed_url(
         self, name: str, *, expires_in_seconds: int | None = None, method: Literal["GET", "PUT"] = "GET"
     ) -> str:
-        """A V4 URL, signed here when there is a private key, else by Google's IAM for the machine's account. Signing
-        takes a millisecond or a request, so a URL that is to be the same for a while is kept."""
+        """A V4 URL, signed here when there is a private key, else by Google's IAM for the machine's account: it takes a
+        millisecond or a request."""
         if expires_in_seconds is not None:
             return self._sign(name, method, int(time.time()), expires_in_seconds)
-        issued = signatures.issued_at(self._ttl_seconds)
-        since, signed = self._signed
-        if since != issued or len(signed) > _MOST_SIGNED:
-            self._signed = (issued, signed := {})
-        if (name, method) not in signed:
-            signed[name, method] = self._sign(name, method, issued, self._ttl_seconds)
-        return signed[name, method]
+        return self._sign(name, method, signatures.issued_at(self._ttl_seconds), self._ttl_seconds)
 
     def ping(self) -> None:
         with _failures(f"gs://{self._bucket.name}"):
