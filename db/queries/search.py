@@ -10,10 +10,11 @@ import base64
 import binascii
 import re
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db.queries.paging import MAX_LIMIT, Page
@@ -132,6 +133,24 @@ class SearchHit:
     rank: float
 
 
+class _Row(NamedTuple):
+    """The columns of `_PAGE`. The last are None in the one row that only says how `q` was understood."""
+
+    tree: str
+    written: str
+    kind: int | None
+    id: int
+    rank: float
+    video_identifier: str
+    video_title: str | None
+    moment_identifier: str | None
+    start_time: float
+    end_time: float
+    word_starts_ms: list[int] | None
+    text: str
+    marked: str
+
+
 def page(session: Session, q: str, *, limit: int, cursor: str | None = None) -> Page[SearchHit]:
     """The best first, in one query. `q` is written as for web searches: `tea "black tea" or coffee -milk`; the words of
     a hit are in the same passage. Only stop words find nothing.
@@ -142,22 +161,26 @@ def page(session: Session, q: str, *, limit: int, cursor: str | None = None) -> 
         raise InvalidInput(f"A page has 1 to {MAX_LIMIT} items, not {limit}.")
     rank, kind, identifier = _decode(cursor) if cursor is not None else (None, 0, 0)
     given = {"q": q, "marks": _MARKS, "rows": limit + 1, "rank": rank, "kind": kind, "id": identifier}
-    rows = session.execute(_PAGE, {**given, **_CANDIDATES}).all()
+    return _page_of(session.execute(_PAGE, {**given, **_CANDIDATES}), q, limit)
+
+
+def _page_of(answer: Iterable[Sequence[Any]], q: str, limit: int) -> Page[SearchHit]:
+    rows = [_Row(*columns) for columns in answer]
     if rows[0].tree == "T":
         raise InvalidInput(
             f"{q!r} only says what not to find.", hint="Add a word to look for, or leave out the `-` before it."
         )
-    if rows[0].id is None:  # the one row that says how `q` was understood, with nothing found
+    if rows[0].kind is None:
         return Page([], None)
     widest_step = _widest_step(rows[0].written)
     found = rows[:limit]
     return Page(
         [_hit(row, widest_step) for row in found],
-        _encode(found[-1].rank, found[-1].kind, found[-1].id) if len(rows) > limit else None,
+        _encode(found[-1]) if len(rows) > limit else None,
     )
 
 
-def _hit(row: Row[Any], widest_step: int) -> SearchHit:
+def _hit(row: _Row, widest_step: int) -> SearchHit:
     shown = row.marked if row.text.isascii() else _marked_as_written(row.marked, row.text)
     return SearchHit(
         "moment" if row.moment_identifier else "transcript",
@@ -196,11 +219,14 @@ def _widest_step(query: str) -> int:
 def _said_at(marked: str, word_starts_ms: list[int], widest_step: int) -> float:
     """When the first marked word is said; of a phrase, whose words are marked elsewhere too, the first of the longest
     row of marked words."""
+    if not widest_step:
+        before, mark, _ = marked.partition(BEGIN_MARK)
+        return word_starts_ms[before.count(" ") if mark else 0] / 1000
     places = [place for place, word in enumerate(marked.split(" ")) if BEGIN_MARK in word]
     if not places:
         return word_starts_ms[0] / 1000
     best, best_length, first = places[0], 1, 0
-    for last in range(1, len(places) if widest_step else 0):
+    for last in range(1, len(places)):
         if places[last] - places[last - 1] > widest_step:
             first = last
         if last - first + 1 > best_length:
@@ -208,8 +234,8 @@ def _said_at(marked: str, word_starts_ms: list[int], widest_step: int) -> float:
     return word_starts_ms[best] / 1000
 
 
-def _encode(rank: float, kind: int, identifier: int) -> str:
-    return base64.urlsafe_b64encode(struct.pack(">fBq", rank, kind, identifier)).decode().rstrip("=")
+def _encode(last: _Row) -> str:
+    return base64.urlsafe_b64encode(struct.pack(">fBq", last.rank, last.kind, last.id)).decode().rstrip("=")
 
 
 def _decode(cursor: str) -> tuple[float, int, int]:
