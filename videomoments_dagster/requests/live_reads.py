@@ -66,21 +66,23 @@ class _Batches:
                 try:
                     found = await self._read([video for video, _ in batch])
                 except Exception as error:
-                    for _, answer in batch:
-                        if not answer.done():
-                            answer.set_exception(error)
-                else:
-                    for (_, answer), fields in zip(batch, found, strict=True):
-                        if not answer.done():  # else who asked has gone
-                            answer.set_result(fields)
+                    found = [error] * len(batch)
+                for (_, answer), fields in zip(batch, found, strict=True):
+                    if answer.done():  # who asked has gone
+                        continue
+                    if isinstance(fields, Exception):
+                        answer.set_exception(fields)
+                    else:
+                        answer.set_result(fields)
         finally:
             self._task = None
 
-    async def _read(self, videos: list[str]) -> list[_Fields]:
+    async def _read(self, videos: list[str]) -> list[_Fields | Exception]:
+        """A key that Redis refuses is an error of its own, not of those asked for with it."""
         client: Any = self.redis
         if len(videos) == 1:
             return [await client.hgetall(status_key(videos[0]))]
         async with client.pipeline(transaction=False) as batch:
             for video in videos:
                 batch.hgetall(status_key(video))
-            return await batch.execute()
+            return await batch.execute(raise_on_error=False)
