@@ -4,7 +4,7 @@ Not here: units of work and everything that is read rarely (db/session.py). Why 
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,85 +46,116 @@ class ReadLimits:
 
     connections: int
     wait_seconds: float
-    connect_seconds: float
+    connect_seconds: int
     seconds: float | None
 
 
 class AsyncReads:
-    """Read-only connections, a pool for each event loop that asks; nothing is opened before the first query."""
+    """Read-only connections, some for each event loop that asks; nothing is opened before the first query."""
 
     def __init__(self, address: URL, name: str, set_up: str, limits: ReadLimits) -> None:
         """`name` is the server's in messages, `set_up` the SQL that every new connection begins with."""
         self._address, self._name, self._set_up, self._limits = address, name, set_up, limits
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pool] = WeakKeyDictionary()
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = WeakKeyDictionary()
 
     async def run(self, query: Query[Result]) -> Result:
         """What the query asks for. Raises ServiceUnavailable when the server is away, too slow, or every connection is
         busy, InvalidInput for a value that PostgreSQL refuses, and what the query raises."""
         compiled = _compiled(query.statement)
         with _named_errors(self._name):
-            rows = await self._fetch(compiled, compiled.arguments(query.values))
+            rows = await self._fetch(compiled.sql, compiled.arguments(query.values))
         return query.result(rows)
 
-    async def _fetch(self, compiled: "_Compiled", arguments: list[Any]) -> list[asyncpg.Record]:
+    async def _fetch(self, sql: str, arguments: list[Any]) -> list[asyncpg.Record]:
         loop = asyncio.get_running_loop()
-        found = self._pools.get(loop)
-        if found is None:  # entered at once: who comes second must not make another one
-            found = self._pools[loop] = _Pool(self._made(), asyncio.Semaphore(self._limits.connections))
-        # who waits for a connection waits in line: asyncpg gives one that comes free to whoever asks next
-        if found.turns.locked():
+        connections = self._loops.get(loop)
+        if connections is None:
+            connections = self._loops[loop] = _Connections(self._connect, self._limits.connections)
+        if connections.turns.locked():
             try:
-                await asyncio.wait_for(found.turns.acquire(), self._limits.wait_seconds)
+                await asyncio.wait_for(connections.turns.acquire(), self._limits.wait_seconds)
             except TimeoutError as error:
                 raise ServiceUnavailable(f"Every connection to PostgreSQL at {self._name} is busy.") from error
         else:
-            await found.turns.acquire()
+            await connections.turns.acquire()
         try:
-            await found.pool
-            connection = await found.pool.acquire()
-            try:
-                return await connection.fetch(compiled.sql, *arguments)
-            finally:
-                await found.pool.release(connection)
+            return await connections.fetch(sql, arguments)
         finally:
-            found.turns.release()
+            connections.turns.release()
 
-    def _made(self) -> Any:
-        return asyncpg.create_pool(
+    async def _connect(self) -> asyncpg.Connection:
+        connection: Any = await asyncpg.connect(
             _dsn(self._address),
-            min_size=0,
-            max_size=self._limits.connections,
-            init=self._begin,
-            reset=_leave,
             timeout=self._limits.connect_seconds,
             command_timeout=None if self._limits.seconds is None else self._limits.seconds + _ROUND_TRIP_SECONDS,
             server_settings=_server_settings(self._address),
         )
-
-    async def _begin(self, connection: Any) -> None:
-        await connection.execute(self._set_up)
+        try:
+            await connection.execute(self._set_up)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     async def close(self) -> None:
-        """Close the connections of this event loop, once they have answered. The object can be used again."""
-        found = self._pools.pop(asyncio.get_running_loop(), None)
-        if found is not None:
-            try:
-                await asyncio.wait_for(found.pool.close(), _CLOSE_SECONDS)
-            except (TimeoutError, *_AWAY):
-                found.pool.terminate()
+        """Close the connections of this event loop. The object can be used again."""
+        if connections := self._loops.pop(asyncio.get_running_loop(), None):
+            await connections.close()
 
     def dispose(self) -> None:
         """Break the connections of all event loops: for who is on none."""
-        for loop, found in list(self._pools.items()):
+        for loop, connections in list(self._loops.items()):
             with suppress(RuntimeError):  # the loop is closed, and its connections with it
-                loop.call_soon_threadsafe(found.pool.terminate)
-        self._pools.clear()
+                loop.call_soon_threadsafe(connections.terminate)
+        self._loops.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    pool: Any
-    turns: asyncio.Semaphore
+class _Connections:
+    """Of one event loop; who has a turn finds one, or opens one. asyncpg's own pool takes as long as a small query,
+    and gives a connection that comes free to whoever asks next, not to who has waited longest."""
+
+    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], most: int) -> None:
+        self.turns = asyncio.Semaphore(most)
+        self._connect = connect
+        self._idle: list[asyncpg.Connection] = []
+        self._is_over = False
+
+    async def fetch(self, sql: str, arguments: list[Any]) -> list[asyncpg.Record]:
+        connection = self._open_one() or await self._connect()
+        try:
+            rows = await connection.fetch(sql, *arguments)
+        except asyncpg.PostgresError:  # an answer, after which others can be had
+            self._keep(connection)
+            raise
+        except BaseException:  # cancelled, too late, or broken: the answer may still come
+            connection.terminate()
+            raise
+        self._keep(connection)
+        return rows
+
+    def _keep(self, connection: asyncpg.Connection) -> None:
+        if self._is_over:
+            connection.terminate()
+        else:
+            self._idle.append(connection)
+
+    def _open_one(self) -> asyncpg.Connection | None:
+        """The one used last: the others may be closed by who is in between."""
+        while self._idle:
+            if not (connection := self._idle.pop()).is_closed():
+                return connection
+        return None
+
+    async def close(self) -> None:
+        self._is_over = True
+        for connection in self._idle:
+            with suppress(TimeoutError, *_AWAY):
+                await connection.close(timeout=_CLOSE_SECONDS)
+
+    def terminate(self) -> None:
+        self._is_over = True
+        for connection in self._idle:
+            connection.terminate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +175,6 @@ def _compiled(statement: Executable) -> _Compiled:
 
 
 _DIALECT = dialect()
-
-
-async def _leave(_connection: Any) -> None:
-    """Nothing that a query does outlives it: the round trip that would clean up after it is not needed."""
 
 
 def _dsn(address: URL) -> str:

@@ -16,7 +16,7 @@ from db.session import DRIVER, Database
 from tests import factories
 from videomoments_dagster.errors import InvalidInput, NotFound, ServiceUnavailable
 
-_LIMITS = ReadLimits(connections=2, wait_seconds=0.2, connect_seconds=2.0, seconds=0.3)
+_LIMITS = ReadLimits(connections=2, wait_seconds=0.2, connect_seconds=2, seconds=0.3)
 _ECHO = select(bindparam("value", type_=Text))
 
 
