@@ -28,7 +28,7 @@ _PUBLIC = re.compile(r"/|/docs(/.*)?|/openapi\.json|/health|/health/live|/object
 """The one list of what is answered without a key, to GET and HEAD. Objects have URLs that are signed instead."""
 _PUBLIC_OPTIONS = re.compile(r"/api/uploads(/[^/]+)?")
 """What an upload server can do is asked before anything is sent, and by protocol without credentials."""
-_PROXIED = ("Forwarded", "X-Forwarded-For", "Via")
+_PROXIED = {b"forwarded", b"x-forwarded-for", b"via"}
 _ADMIN = "/api/admin"
 _UPLOADS = "/api/uploads"
 """An upload is of those who may send to it: they are told how far it is, and a complete one is submitted then."""
@@ -127,7 +127,7 @@ class Access:
         state: Any = scope["app"].state
         headers = Headers(scope=scope)
         if self._local and not await state.keys.configured(state.services, stale=path == _METRICS):
-            _refuse_others(scope, headers)
+            _refuse_others(scope)
             self._refuse_web_pages(method, headers)
             return
         grant: Grant = await _grant(state, headers, scope)
@@ -170,9 +170,10 @@ class Access:
             )
 
 
-def _refuse_others(scope: Scope, headers: Headers) -> None:
+def _refuse_others(scope: Scope) -> None:
     """A proxy on this machine asks from this machine, whomever it asks for; most say that they do."""
-    if _is_elsewhere(scope["client"][0] if scope.get("client") else "") or any(name in headers for name in _PROXIED):
+    is_elsewhere = _is_elsewhere(scope["client"][0] if scope.get("client") else "")
+    if is_elsewhere or any(name in _PROXIED for name, _ in scope["headers"]):
         raise Forbidden(
             "Without API keys, only programs of this machine may ask, and not through a proxy.",
             hint="Make a key: `videomoments keys create NAME --scope admin`.",

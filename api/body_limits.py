@@ -16,6 +16,7 @@ BODY_SECONDS = 30.0
 """The server that runs this knows no limit of its own; whoever sends a byte now and then would keep a connection."""
 _FILES = re.compile(r"/api/(videos/upload|uploads(/.*)?)", re.DOTALL)
 """Routes that take a file write it to disk as it comes, and have limits of their own."""
+_BODY = {b"content-length", b"transfer-encoding"}
 _JSON = re.compile(r"application/(json|[\w.+-]+\+json)\s*(;|$)", re.IGNORECASE)
 
 
@@ -29,9 +30,12 @@ class BodyLimits:
         if scope["type"] != "http" or _FILES.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
+        if _over_http_1(scope) and not any(name in _BODY for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)
+            return
         headers = Headers(scope=scope)
         length = headers.get("content-length")
-        if length == "0" or (length is None and "transfer-encoding" not in headers and _over_http_1(scope)):
+        if length == "0":
             await self._app(scope, receive, send)
             return
         too_large = TooLarge(f"The body is larger than {BODY_BYTES} bytes.")

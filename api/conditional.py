@@ -15,6 +15,7 @@ from videomoments_dagster.errors import PreconditionFailed
 
 COMPRESSION_LEVEL = 5
 COMPRESSED_FROM_BYTES = 1024
+_JSON = (b"content-type", b"application/json")
 _HASH_BYTES = 16
 _TAG = re.compile(r'(?:W/)?"([^"]*)"')
 
@@ -51,7 +52,8 @@ class Conditional:
 
     async def _tagged(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_read = scope["method"] == "GET"
-        known = ",".join(Headers(scope=scope).getlist("if-none-match")) if is_read else ""
+        asked = b",".join(value for name, value in scope["headers"] if name == b"if-none-match") if is_read else b""
+        known = asked.decode("latin-1")
         start: Message | None = None
 
         async def send_tagged(message: Message) -> None:
@@ -91,8 +93,12 @@ class Compressed:
         self._gzip = GZipMiddleware(app, minimum_size=COMPRESSED_FROM_BYTES, compresslevel=COMPRESSION_LEVEL)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_object = scope["type"] == "http" and scope["path"].startswith("/objects/")
-        await (self._plain if is_object else self._gzip)(scope, receive, send)
+        if scope["type"] != "http" or scope["path"].startswith("/objects/"):
+            await self._plain(scope, receive, send)
+        elif any(name == b"accept-encoding" and b"gzip" in value for name, value in scope["headers"]):
+            await self._gzip(scope, receive, send)
+        else:
+            await self._plain(scope, receive, _varied(send))
 
 
 def describe(operation: dict[str, Any], method: str, path: str) -> None:
@@ -130,11 +136,21 @@ def _without_body(send: Send) -> Send:
     return send_headers
 
 
+def _varied(send: Send) -> Send:
+    """Caches are told that others are answered otherwise."""
+
+    async def send_varied(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).add_vary_header("Accept-Encoding")
+        await send(message)
+
+    return send_varied
+
+
 def _is_tagged(start: Message, is_read: bool) -> bool:
-    headers = Headers(raw=start["headers"])
-    if headers.get("content-type") != "application/json":
+    if _JSON not in start["headers"]:
         return False
-    return start["status"] == 200 if is_read else "etag" in headers
+    return start["status"] == 200 if is_read else "etag" in Headers(raw=start["headers"])
 
 
 def _tag(start: Message, body: Message, known: str) -> Message:

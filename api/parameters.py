@@ -1,9 +1,8 @@
-"""Parameters that many operations share, and the refusal of those that none knows."""
+"""Parameters that many operations share."""
 
 from typing import Annotated
 
-from fastapi import Header, Path, Query, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import Header, Path, Query
 from pydantic import AfterValidator
 
 from db.queries.paging import DEFAULT_LIMIT, MAX_LIMIT
@@ -25,13 +24,3 @@ IdempotencyKey = Annotated[
         description="A key of the client's own: a request repeated with it is answered like the first one",
     ),
 ]
-
-
-async def only_known_query(request: Request) -> None:
-    """A misspelled query parameter is an error (422), not a filter that silently does nothing."""
-    known = {field.alias for field in request.scope["route"].dependant.query_params}
-    unknown = sorted(set(request.query_params) - known)
-    if unknown:
-        raise RequestValidationError(
-            [{"type": "extra_forbidden", "loc": ("query", name), "msg": "Unknown query parameter"} for name in unknown]
-        )

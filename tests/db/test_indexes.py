@@ -92,9 +92,9 @@ NOT_IN_ORDER = text("SELECT set_config('enable_indexscan', 'off', true)")
 @pytest.mark.parametrize(
     ("index", "ask"),
     [
-        ("ix_videos_created_at", lambda s: videos.page(s, limit=1)),
-        ("ix_videos_created_at", lambda s: videos.page(s, limit=1, cursor=videos.page(s, limit=1).next_cursor)),
-        ("ix_videos_title_identifier_trigrams", lambda s: (s.execute(NOT_IN_ORDER), videos.page(s, q="talk"))),
+        ("ix_videos_created_at", lambda s: videos.page(limit=1).run(s)),
+        ("ix_videos_created_at", lambda s: videos.page(limit=1, cursor=videos.page(limit=1).run(s).next_cursor).run(s)),
+        ("ix_videos_title_identifier_trigrams", lambda s: (s.execute(NOT_IN_ORDER), videos.page(q="talk").run(s))),
         ("ix_transcript_passages_search", lambda s: search.page(s, "tea", limit=1)),
         ("ix_moments_title_search", lambda s: search.page(s, "tea", limit=1)),
         ("ix_videos_source_url", lambda s: videos.by_source_url(s, "https://example.org/a.mp4")),
