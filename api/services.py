@@ -34,18 +34,18 @@ class Services:
     database: Database
     redis: "redis.Redis"
     store: ObjectStore
+    live: LiveReads
     urls: SignedUrls = field(init=False)
-    live: LiveReads = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "urls", SignedUrls(self.store, self.settings.signed_url_seconds))
-        object.__setattr__(self, "live", LiveReads(self.settings.redis_url))
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
         """Raises ServiceUnavailable when neither a database nor a running platform is configured."""
         database = Database(settings.database_url, pool_size=10, read_seconds=READ_SECONDS)
-        return cls(settings, database, connect(settings.redis_url), open_store(settings))
+        live = LiveReads(settings.redis_url)
+        return cls(settings, database, connect(settings.redis_url), open_store(settings), live)
 
     @property
     def lock(self) -> PipelineLock:

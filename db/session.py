@@ -182,7 +182,8 @@ transaction that its death left open would keep its locks for two hours. By SET:
 
 def _reader_set_up(seconds: float | None) -> str:
     bound = "" if seconds is None else f"; SET statement_timeout = {round(seconds * 1000)}"
-    return f"{_SET_UP}; SET default_transaction_read_only = on{bound}"
+    # compiling takes longer than what is read here
+    return f"{_SET_UP}; SET default_transaction_read_only = on; SET jit = off{bound}"
 
 
 def _set_up(statements: str) -> Callable[[Any, object], None]:

@@ -15,7 +15,7 @@ router = routing.router(prefix="/api/search", tags=["Search"])
 
 
 @router.get("", summary="Search transcripts and titles", responses=described())
-def search_transcripts(
+async def search_transcripts(
     here: Here,
     q: Annotated[
         str,
@@ -31,6 +31,4 @@ def search_transcripts(
 ) -> SearchPage:
     """The best first, a page at a time. The words are looked for within some 60 words of speech, in any of their
     English forms."""
-    with here.database.session() as session:  # a transaction: how its queries are planned is set for them alone
-        page = search.page(session, q, limit=limit, cursor=cursor)
-    return search_page(page)
+    return search_page(await here.database.run(search.page(q, limit=limit, cursor=cursor)))

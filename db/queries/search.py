@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from db.queries.paging import MAX_LIMIT, Page
+from db.query import Query
 from videomoments_dagster.errors import InvalidInput
 
 BEGIN_MARK, END_MARK = "\ue000", "\ue001"
@@ -151,7 +151,7 @@ class _Row(NamedTuple):
     marked: str
 
 
-def page(session: Session, q: str, *, limit: int, cursor: str | None = None) -> Page[SearchHit]:
+def page(q: str, *, limit: int, cursor: str | None = None) -> Query[Page[SearchHit]]:
     """The best first, in one query. `q` is written as for web searches: `tea "black tea" or coffee -milk`; the words of
     a hit are in the same passage. Only stop words find nothing.
 
@@ -161,7 +161,7 @@ def page(session: Session, q: str, *, limit: int, cursor: str | None = None) -> 
         raise InvalidInput(f"A page has 1 to {MAX_LIMIT} items, not {limit}.")
     rank, kind, identifier = _decode(cursor) if cursor is not None else (None, 0, 0)
     given = {"q": q, "marks": _MARKS, "rows": limit + 1, "rank": rank, "kind": kind, "id": identifier}
-    return _page_of(session.execute(_PAGE, {**given, **_CANDIDATES}), q, limit)
+    return Query(_PAGE, {**given, **_CANDIDATES}, lambda rows: _page_of(rows, q, limit))
 
 
 def _page_of(answer: Iterable[Sequence[Any]], q: str, limit: int) -> Page[SearchHit]:

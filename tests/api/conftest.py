@@ -57,11 +57,24 @@ def application(
         yield app, client
 
 
+class _Server(uvicorn.Server):
+    """What its loop has opened is closed on it: the application's own lifespan is of another."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(uvicorn.Config(app, http=BoundedHeads, lifespan="off", log_level="error"))
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await self._app.state.services.live.close()
+        await self._app.state.services.database.close()
+
+
 @pytest.fixture(scope="session")
 def server(application: tuple[FastAPI, TestClient]) -> Iterator[str]:
     """The application behind a real socket: its address."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(application[0], http=BoundedHeads, lifespan="off", log_level="error"))
+    server = _Server(application[0])
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -76,12 +89,12 @@ def settings(home: Path, api_database: Database, redis_url: str, redis: "Redis")
 
 @pytest.fixture
 def app(application: tuple[FastAPI, TestClient], settings: Settings, api_database: Database) -> Iterator[FastAPI]:
-    app, client = application
+    app, _ = application
     redis = connect_redis(settings.redis_url)
-    app.state.services = Services(settings, api_database, redis, open_store(settings))
+    # one for all tests: its connections are of event loops, and must be closed there
+    live = app.state.services.live
+    app.state.services = Services(settings, api_database, redis, open_store(settings), live)
     yield app
-    if client.portal is not None:
-        client.portal.call(app.state.services.live.close)
     redis.close()
     with api_database.session() as session:
         for table in (Video, PipelineRequest, PipelineRun, Prompt, ApiKey):

@@ -26,6 +26,7 @@ from videomoments_dagster.api_keys import hash_of, new_identifier, new_key
 from videomoments_dagster.errors import InvalidConfig
 from videomoments_dagster.redaction import redacted
 from videomoments_dagster.redis_connection import connect
+from videomoments_dagster.requests.live_reads import LiveReads
 from videomoments_dagster.settings import Settings
 
 PUBLIC = {
@@ -230,13 +231,17 @@ def test_without_postgresql_nobody_is_let_in(
 ) -> None:
     key = make("read")
     away = Database("postgresql+psycopg2://u:secret-pw@127.0.0.1:1/x")
-    app.state.services = Services(services.settings, away, connect("redis://127.0.0.1:1/0"), services.store)
+    app.state.services = Services(
+        services.settings, away, connect("redis://127.0.0.1:1/0"), services.store, LiveReads("redis://127.0.0.1:1/0")
+    )
     for headers in ({}, bearer(key)):
         for path in ("/api/videos", "/metrics", "/api/nothing"):
             assert_problem(guarded.get(path, headers=headers), 503, "service_unavailable")
     app.state.services = services
     assert guarded.get("/metrics", headers=bearer(key)).status_code == 200
-    app.state.services = Services(services.settings, away, connect("redis://127.0.0.1:1/0"), services.store)
+    app.state.services = Services(
+        services.settings, away, connect("redis://127.0.0.1:1/0"), services.store, LiveReads("redis://127.0.0.1:1/0")
+    )
     clock.now += 599
     assert guarded.get("/metrics", headers=bearer(key)).status_code == 200, "it tells what is away to whom it knows"
     assert_problem(guarded.get("/api/videos", headers=bearer(key)), 503, "service_unavailable")

@@ -16,6 +16,7 @@ from db.session import Database
 from tests.api.conftest import QueryCounter, assert_problem
 from videomoments_dagster.errors import InvalidConfig, ServiceUnavailable
 from videomoments_dagster.redis_connection import connect
+from videomoments_dagster.requests.live_reads import LiveReads
 from videomoments_dagster.settings import Settings
 
 NOWHERE = "postgresql+psycopg2://u:secret-pw@127.0.0.1:1/x"
@@ -89,7 +90,13 @@ def test_health_is_asked_once_a_second_however_often_it_is_told(
 def test_without_its_services_the_api_says_so(app: FastAPI, client: TestClient, settings: Settings) -> None:
     services: Services = app.state.services
     away = Database(NOWHERE)
-    app.state.services = Services(settings, away, connect("redis://:secret-pw@127.0.0.1:1/0"), services.store)
+    app.state.services = Services(
+        settings,
+        away,
+        connect("redis://:secret-pw@127.0.0.1:1/0"),
+        services.store,
+        LiveReads("redis://:secret-pw@127.0.0.1:1/0"),
+    )
     response = client.get("/health")
     assert response.status_code == 503
     assert response.json() == {
@@ -116,7 +123,13 @@ def test_without_redis_nothing_is_submitted_but_everything_is_read(
     app: FastAPI, client: TestClient, settings: Settings
 ) -> None:
     services: Services = app.state.services
-    app.state.services = Services(settings, services.database, connect("redis://127.0.0.1:1/0"), services.store)
+    app.state.services = Services(
+        settings,
+        services.database,
+        connect("redis://127.0.0.1:1/0"),
+        services.store,
+        LiveReads("redis://127.0.0.1:1/0"),
+    )
     submitted = client.post("/api/videos", json={"url": "https://example.org/a.mp4"})
     assert_problem(submitted, 503, "service_unavailable")
     file = {"file": ("b.mp4", b"abc", "video/mp4")}

@@ -15,6 +15,7 @@ from db.queries import runs as run_queries
 from tests import factories
 from tests.api.conftest import QueryCounter, assert_problem
 from videomoments_dagster.redis_connection import connect
+from videomoments_dagster.requests.live_reads import LiveReads
 from videomoments_dagster.requests.stages import Stage
 
 ERROR = {
@@ -75,7 +76,11 @@ def test_a_run_is_shown_with_its_stages_for_a_day(
     later = client.get(path).json()
     assert later == {**shown, "request_id": None, "run_id": None, "error": None, "stages": None}
     app.state.services = Services(
-        services.settings, services.database, connect("redis://127.0.0.1:1/0"), services.store
+        services.settings,
+        services.database,
+        connect("redis://127.0.0.1:1/0"),
+        services.store,
+        LiveReads("redis://127.0.0.1:1/0"),
     )
     assert client.get(path).json() == later
 

@@ -23,6 +23,7 @@ from db.queries import metrics as metric_queries
 from db.session import Database
 from tests import factories
 from videomoments_dagster.redis_connection import connect
+from videomoments_dagster.requests.live_reads import LiveReads
 from videomoments_dagster.requests.metrics import MODEL_SECONDS, MODEL_TOKENS, STAGE_SECONDS
 from videomoments_dagster.requests.metrics import Metrics as CountedMetrics
 from videomoments_dagster.requests.workers import Worker, WorkerRegistry
@@ -145,7 +146,9 @@ def test_http_requests_are_counted_by_the_template_of_their_route(client: TestCl
 
 def test_without_postgresql_and_redis_the_rest_is_told(fresh: FastAPI, client: TestClient, services: Services) -> None:
     nowhere = Database("postgresql+psycopg2://u:secret-pw@127.0.0.1:1/x")
-    fresh.state.services = Services(services.settings, nowhere, connect("redis://127.0.0.1:1/0"), services.store)
+    fresh.state.services = Services(
+        services.settings, nowhere, connect("redis://127.0.0.1:1/0"), services.store, LiveReads("redis://127.0.0.1:1/0")
+    )
     samples = _scrape(client)
     assert _value(samples, "up", part="postgresql") == _value(samples, "up", part="redis") == 0
     names = {name for name, _ in samples}

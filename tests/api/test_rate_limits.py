@@ -19,6 +19,7 @@ from tests.api.test_access import Clock, bearer
 from videomoments_dagster.api_keys import hash_of, new_identifier, new_key
 from videomoments_dagster.errors import RateLimited
 from videomoments_dagster.redis_connection import connect
+from videomoments_dagster.requests.live_reads import LiveReads
 from videomoments_dagster.requests.rate_limit import RateLimit
 from videomoments_dagster.settings import Settings
 
@@ -115,7 +116,13 @@ def test_a_bucket_fills_evenly_and_holds_a_minute(services: Services, redis: "Re
 
 
 def test_without_redis_nobody_is_limited_and_it_is_not_asked_each_time(services: Services, clock: Clock) -> None:
-    away = Services(services.settings, services.database, connect("redis://127.0.0.1:1/0"), services.store)
+    away = Services(
+        services.settings,
+        services.database,
+        connect("redis://127.0.0.1:1/0"),
+        services.store,
+        LiveReads("redis://127.0.0.1:1/0"),
+    )
     limits = RateLimits(clock)
 
     async def take(where: Services) -> object:

@@ -321,7 +321,7 @@ class TestUploads:
 
     def test_a_file_larger_than_allowed_is_refused(self, client: TestClient, app, services: Services, settings) -> None:
         small = settings.model_copy(update={"max_download_bytes": 2000})
-        app.state.services = Services(small, services.database, services.redis, services.store)
+        app.state.services = Services(small, services.database, services.redis, services.store, services.live)
         assert_problem(self.upload(client), 422, "source_too_large")
 
     def test_the_same_key_uploads_once(self, client: TestClient, services: Services) -> None:

@@ -138,14 +138,14 @@ def test_transcripts_that_search_does_not_find_are_found_and_get_their_passages(
     with platform.database.session() as session:
         for video, values in (("talk", {}), ("talk-b", silence), ("talk_c", {})):
             make.transcript(session, video_queries.require(session, video), **values)
-        assert search.page(session, "hello", limit=10).items == []
+        assert search.page("hello", limit=10).run(session).items == []
     found = found_and_mended(platform, instance)
     assert [(each.kind, each.video) for each in found] == [
         (Kind.TRANSCRIPT_WITHOUT_PASSAGES, "talk"),
         (Kind.TRANSCRIPT_WITHOUT_PASSAGES, "talk_c"),
     ]
     with platform.database.session() as session:
-        hits = search.page(session, "hello", limit=10).items
+        hits = search.page("hello", limit=10).run(session).items
     assert sorted(hit.video_identifier for hit in hits) == ["talk", "talk_c"]
 
 
