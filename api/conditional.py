@@ -3,7 +3,7 @@ is GET; and If-Match, for changes that must not overwrite somebody else's."""
 
 import re
 from datetime import datetime
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Annotated, Any
 
 from fastapi import Header
@@ -16,7 +16,7 @@ from videomoments_dagster.errors import PreconditionFailed
 COMPRESSION_LEVEL = 5
 COMPRESSED_FROM_BYTES = 1024
 _JSON = (b"content-type", b"application/json")
-_HASH_BYTES = 16
+_HASH_DIGITS = 32
 _TAG = re.compile(r'(?:W/)?"([^"]*)"')
 
 IfMatch = Annotated[
@@ -171,7 +171,7 @@ def _tag(start: Message, body: Message, known: str) -> Message:
 
 
 def _hash(content: bytes) -> str:
-    return blake2b(content, digest_size=_HASH_BYTES).hexdigest()
+    return sha256(content, usedforsecurity=False).hexdigest()[:_HASH_DIGITS]
 
 
 def _opaque(tag: str) -> str:

@@ -86,7 +86,7 @@ def _forget(key: str, task: "asyncio.Task[str]") -> None:
 def _stored_of_video(services: Services, video: str) -> str | None:
     """Raises NotFound when there is no video, or no picture in it that one could be made of."""
     with services.database.read() as session:
-        view = videos.overview(video).run(session)
+        view = videos.overview(video).run(session).summary
     if view.thumbnail_cloud_url is None and view.video_codec is None:
         raise NotFound(f"Video {video!r} has no picture.", hint="Its file is of sound alone; show a picture of yours.")
     return view.thumbnail_cloud_url

@@ -239,7 +239,7 @@ def _taken(identifier: str) -> Conflict:
 
 def _is_processed(session: Session, video: str) -> bool:
     try:
-        if videos.overview(video).run(session).has_moments:
+        if videos.overview(video).run(session).summary.has_moments:
             return True
     except NotFound:  # deleted since it was found
         return False

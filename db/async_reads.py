@@ -73,7 +73,8 @@ class AsyncReads:
             connections = self._loops[loop] = _Connections(self._connect, self._limits.connections)
         if connections.turns.locked():
             try:
-                await asyncio.wait_for(connections.turns.acquire(), self._limits.wait_seconds)
+                async with asyncio.timeout(self._limits.wait_seconds):  # wait_for would make a task
+                    await connections.turns.acquire()
             except TimeoutError as error:
                 raise ServiceUnavailable(f"Every connection to PostgreSQL at {self._name} is busy.") from error
         else:

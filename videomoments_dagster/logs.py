@@ -60,6 +60,7 @@ def configure(process: str, log_format: Literal["json", "text"]) -> None:
     root.setLevel(logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each plugin it has, whenever it is loaded
     logging.captureWarnings(True)
+    logging.logThreads = logging.logMultiprocessing = False  # nobody reads these
     logging.raiseExceptions = False  # a handler that fails would print the raw line
     sys.excepthook = _log_end
     threading.excepthook = _log_end_of_thread

@@ -74,7 +74,7 @@ def generate_moments_of_url(here: Here, body: GenerateMoments, idempotency_key: 
 )
 def get_transcription_status(video: VideoId, here: Here) -> StageProgress:
     """How far the transcript is."""
-    return _progress(here, video, [Stage.TRANSCRIPTION], lambda view: view.has_transcript)
+    return _progress(here, video, [Stage.TRANSCRIPTION], lambda view: view.summary.has_transcript)
 
 
 @router.get(

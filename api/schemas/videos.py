@@ -178,7 +178,7 @@ def video_page(page: Page[VideoSummary], services: Services) -> VideoPage:
 def video_details(view: VideoOverview, services: Services) -> VideoDetails:
     return VideoDetails.model_validate(
         {
-            **_fields(view, services),
+            **_fields(view.summary, services),
             "number_of_moments": view.number_of_moments,
             "number_of_refined_moments": view.number_of_refined_moments,
             "number_of_clips": view.number_of_clips,
@@ -192,7 +192,7 @@ def _fields(view: VideoSummary, services: Services) -> dict[str, Any]:
         "filename": unquote(view.cloud_url.rpartition("/")[2]),
         "title": view.title,
         "thumbnail_url": services.urls.of_ours(view.thumbnail_cloud_url),
-        "has_audio": view.has_audio,
+        "has_audio": view.audio_codec is not None,
         "has_transcript": view.has_transcript,
         "has_moments": view.has_moments,
         "duration_seconds": view.duration_seconds,

@@ -1,8 +1,8 @@
 """Clips: the files of root moments."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.dialects.postgresql import insert
@@ -20,8 +20,7 @@ _Text = ColumnElement[str] | InstrumentedAttribute[str]
 _Seconds = ColumnElement[float] | InstrumentedAttribute[float]
 
 
-@dataclass(frozen=True, slots=True)
-class ClipView:
+class ClipView(NamedTuple):
     """A clip, the moment whose it is, as that is now, and its picture. Times are seconds of the source video; URLs are
     the store's, unsigned."""
 
@@ -101,7 +100,7 @@ def view_columns(identifier: _Text, title: _Text, start_time: _Seconds, end_time
         "moment_end_time": end_time,
         "thumbnail_cloud_url": Thumbnail.cloud_url,
     }
-    return [others[field.name] if field.name in others else getattr(Clip, field.name) for field in fields(ClipView)]
+    return [others[name] if name in others else getattr(Clip, name) for name in ClipView._fields]
 
 
 def upsert(

@@ -1,9 +1,8 @@
 """Moments as they are shown, and scores. How models' moments replace each other is in db/queries/replacing.py."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, column, func, select, update, values
 from sqlalchemy.orm import Session, aliased
@@ -78,8 +77,7 @@ _OF_VIDEO = {each: _in_order(each, Moment.video_id == bindparam("video_id")) for
 _OF_NAMED_VIDEO = {each: _in_order(each, Moment.video_id == _NAMED) for each in (None, True, False)}
 
 
-@dataclass(frozen=True, slots=True)
-class MomentView:
+class MomentView(NamedTuple):
     """A moment with the clip it plays from: its own, or its parent's when it is refined. Times are seconds."""
 
     id: int
@@ -153,4 +151,4 @@ def set_scores(session: Session, scores: Mapping[str, int], *, scoring_model: st
 
 def _view(row: Any) -> MomentView:
     clip = row[len(_MOMENT_COLUMNS) :]
-    return MomentView(*row[: len(_MOMENT_COLUMNS)], clip=ClipView(*clip) if clip[0] is not None else None)
+    return MomentView(*row[: len(_MOMENT_COLUMNS)], clip=ClipView._make(clip) if clip[0] is not None else None)

@@ -1,10 +1,9 @@
 """Videos: the stored ones, by identifier or source, and the overview that lists show."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from sqlalchemy import ColumnElement, ScalarSelect, String, bindparam, exists, func, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -19,8 +18,7 @@ from videomoments_dagster.errors import NotFound
 _LITERALLY = str.maketrans({character: f"\\{character}" for character in "%_\\"})
 
 
-@dataclass(frozen=True, slots=True)
-class VideoSummary:
+class VideoSummary(NamedTuple):
     """A video's columns, and what exists for it. URLs are the store's, unsigned."""
 
     identifier: str
@@ -38,15 +36,11 @@ class VideoSummary:
     has_moments: bool
     thumbnail_cloud_url: str | None
 
-    @property
-    def has_audio(self) -> bool:
-        return self.audio_codec is not None
 
-
-@dataclass(frozen=True, slots=True)
-class VideoOverview(VideoSummary):
+class VideoOverview(NamedTuple):
     """A video, what exists for it, and how much of it."""
 
+    summary: VideoSummary
     number_of_moments: int
     number_of_refined_moments: int
     number_of_clips: int
@@ -119,31 +113,39 @@ def page(
     outside 1..200 and for a cursor that no page gave."""
     values = {"part": f"%{q.translate(_LITERALLY)}%"} if q else {}
     pages = _pages(has_part=bool(q), has_moments=has_moments)
-    return pages.query(limit=limit, cursor=cursor, values=values, make=lambda row: VideoSummary(*row))
+    return pages.query(limit=limit, cursor=cursor, values=values, make=VideoSummary._make)
 
 
 def overview(identifier: str) -> Query[VideoOverview]:
     """One video with its counts; its result raises NotFound."""
 
     def one(rows: Sequence[Any]) -> VideoOverview:
-        return VideoOverview(*rows[0]) if rows else _missing(identifier)
+        if not rows:
+            _missing(identifier)
+        *summary, moments, refined, clips = rows[0]
+        return VideoOverview(VideoSummary._make(summary), moments, refined, clips)
 
     return Query(_OVERVIEW, {"identifier": identifier}, one)
 
 
-def _columns(view: type[VideoSummary]) -> list[ColumnElement[Any]]:
-    """The columns of `view`, in its order."""
-    counted = select(func.count()).where(Moment.video_id == Video.id).correlate(Video)
+def _summary() -> list[ColumnElement[Any]]:
+    """The columns of VideoSummary, in its order."""
     derived: dict[str, ColumnElement[Any]] = {
         "has_transcript": _of_this(Transcript.id, Transcript.video_id).is_not(None),
         "has_moments": _of_this(Moment.id, Moment.video_id).is_not(None),
-        "number_of_moments": counted.where(~Moment.is_refined).scalar_subquery(),
-        "number_of_refined_moments": counted.where(Moment.is_refined).scalar_subquery(),
-        "number_of_clips": select(func.count()).where(Clip.video_id == Video.id).correlate(Video).scalar_subquery(),
         "thumbnail_cloud_url": _of_this(Thumbnail.cloud_url, Thumbnail.video_id),
     }
-    names = [field.name for field in fields(view)]
+    names = VideoSummary._fields
     return [derived[name].label(name) if name in derived else getattr(Video, name) for name in names]
+
+
+def _counts() -> list[ColumnElement[Any]]:
+    """Of root moments, refined moments and clips."""
+    counted = select(func.count()).where(Moment.video_id == Video.id).correlate(Video)
+    clips = select(func.count()).where(Clip.video_id == Video.id).correlate(Video)
+    return [
+        each.scalar_subquery() for each in (counted.where(~Moment.is_refined), counted.where(Moment.is_refined), clips)
+    ]
 
 
 def _of_this(found: InstrumentedAttribute[Any], video_id: InstrumentedAttribute[Any]) -> ScalarSelect[Any]:
@@ -155,13 +157,13 @@ def _of_this(found: InstrumentedAttribute[Any], video_id: InstrumentedAttribute[
 _ONE = literal_column("1")
 _EXISTING = select(Video.id).where(Video.identifier == bindparam("identifier"))
 _HAS_MOMENTS = exists().where(Moment.video_id == Video.id)
-_OVERVIEW = select(*_columns(VideoOverview)).where(Video.identifier == bindparam("identifier"))
+_OVERVIEW = select(*_summary(), *_counts()).where(Video.identifier == bindparam("identifier"))
 
 
 @cache
 def _pages(*, has_part: bool, has_moments: bool | None) -> Keyset:
     """Of each of the six, two statements."""
-    statement = select(*_columns(VideoSummary))
+    statement = select(*_summary())
     if has_part:
         part = bindparam("part", type_=String)
         statement = statement.where(or_(Video.title.ilike(part), Video.identifier.ilike(part)))
@@ -170,5 +172,5 @@ def _pages(*, has_part: bool, has_moments: bool | None) -> Keyset:
     return Keyset(statement, time=Video.created_at, identifier=Video.identifier)
 
 
-def _missing(identifier: str) -> Any:
+def _missing(identifier: str) -> NoReturn:
     raise NotFound(f"There is no video {identifier!r}.", hint="`videomoments list` shows the videos there are.")

@@ -3,9 +3,11 @@
 import logging
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from api.app import create_app
+from api.observing import HttpMetrics, Observed
 from tests.api.conftest import assert_problem
 from videomoments_dagster.logs import JsonLines
 from videomoments_dagster.settings import Settings
@@ -80,12 +82,17 @@ def test_a_defect_is_logged_once_and_its_id_told(settings: Settings, caplog: pyt
     assert 'method="GET",route="/broken/{name}",status="500"} 1.0' in text
 
 
-def test_who_waits_for_a_video_does_not_fill_the_log(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_read_well_does_not_fill_the_log(
+    app: FastAPI, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "videomoments.access")
     client.post("/api/videos", json={"url": "https://example.org/waited.mp4"})
     caplog.clear()
-    for path in ("/api/pipeline/waited/status", "/api/pipeline/status/waited", "/health"):
+    for path in ("/api/pipeline/waited/status", "/api/videos", "/health", "/docs"):
         assert client.get(path).status_code == 200
     assert client.get("/api/pipeline/nobody/status").status_code == 404
+
+    slow = TestClient(Observed(app, HttpMetrics(), clock=iter([0.0, 1.5]).__next__))
+    assert slow.get("/health/live").status_code == 200
     said = [record.getMessage() for record in caplog.records if record.name == "videomoments.access"]
-    assert said == ["GET /api/pipeline/{video}/status 404"], "of what answered well there is no word"
+    assert said == ["GET /api/pipeline/{video}/status 404", "GET /health/live 200"]

@@ -70,12 +70,8 @@ def test_by_source_url_takes_the_newest(session: Session) -> None:
 def test_overview_tells_what_there_is(session: Session) -> None:
     video = make.video(session, identifier="talk")
     bare = videos.overview("talk").run(session)
-    assert (bare.has_transcript, bare.has_moments, bare.number_of_clips, bare.thumbnail_cloud_url) == (
-        False,
-        False,
-        0,
-        None,
-    )
+    assert not (bare.summary.has_transcript or bare.summary.has_moments or bare.summary.thumbnail_cloud_url)
+    assert bare[1:] == (0, 0, 0)
     make.transcript(session, video)
     roots = [make.moment(session, video, start) for start in (0, 20, 40)]
     make.refined(session, roots[0])
@@ -83,16 +79,11 @@ def test_overview_tells_what_there_is(session: Session) -> None:
     make.thumbnail(session, clip)
     make.thumbnail(session, video, cloud_url="gs://bucket/talk.jpg")
     full = videos.overview("talk").run(session)
-    assert full.has_transcript
-    assert full.has_moments
-    assert full.has_audio
+    assert full.summary.has_transcript
+    assert full.summary.has_moments
+    assert videos.page(limit=1).run(session).items == [full.summary]
     assert (full.number_of_moments, full.number_of_refined_moments, full.number_of_clips) == (3, 1, 1)
-    assert full.thumbnail_cloud_url == "gs://bucket/talk.jpg"
-
-
-def test_a_video_without_sound_has_no_audio(session: Session) -> None:
-    make.video(session, identifier="silent", audio_codec=None)
-    assert not videos.overview("silent").run(session).has_audio
+    assert full.summary.thumbnail_cloud_url == "gs://bucket/talk.jpg"
 
 
 def test_a_page_is_one_query_whatever_is_on_it(session: Session, statements: QueryCounter) -> None:
