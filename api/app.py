@@ -72,8 +72,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     docs.install(app)
     modules = (
         videos,  # those that are asked most
-        moments,
         pipeline,
+        moments,
         search,
         results,
         captions,

@@ -43,7 +43,7 @@ class Services:
     @classmethod
     def open(cls, settings: Settings) -> "Services":
         """Raises ServiceUnavailable when neither a database nor a running platform is configured."""
-        database = Database(settings.database_url, pool_size=10, read_seconds=READ_SECONDS)
+        database = Database(settings.database_url, pool_size=8, read_seconds=READ_SECONDS)
         live = LiveReads(settings.redis_url)
         return cls(settings, database, connect(settings.redis_url), open_store(settings), live)
 

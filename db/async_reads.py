@@ -62,27 +62,17 @@ class AsyncReads:
         """What the query asks for. Raises ServiceUnavailable when the server is away, too slow, or every connection is
         busy, InvalidInput for a value that PostgreSQL refuses, and what the query raises."""
         compiled = _compiled(query.statement)
-        with _named_errors(self._name):
-            rows = await self._fetch(compiled.sql, compiled.arguments(query.values))
-        return query.result(rows)
-
-    async def _fetch(self, sql: str, arguments: list[Any]) -> list[asyncpg.Record]:
         loop = asyncio.get_running_loop()
-        connections = self._loops.get(loop)
-        if connections is None:
-            connections = self._loops[loop] = _Connections(self._connect, self._limits.connections)
-        if connections.turns.locked():
-            try:
-                async with asyncio.timeout(self._limits.wait_seconds):  # wait_for would make a task
-                    await connections.turns.acquire()
-            except TimeoutError as error:
-                raise ServiceUnavailable(f"Every connection to PostgreSQL at {self._name} is busy.") from error
-        else:
-            await connections.turns.acquire()
-        try:
-            return await connections.fetch(sql, arguments)
-        finally:
-            connections.turns.release()
+        if (connections := self._loops.get(loop)) is None:
+            connections = self._loops[loop] = _Connections(self._connect, self._limits, self._name)
+        with _named_errors(self._name):
+            if query.is_long:
+                async with connections.long_turns, connections.turns:
+                    rows = await connections.fetch(compiled.sql, compiled.arguments(query.values))
+            else:
+                async with connections.turns:
+                    rows = await connections.fetch(compiled.sql, compiled.arguments(query.values))
+        return query.result(rows)
 
     async def _connect(self) -> asyncpg.Connection:
         connection: Any = await asyncpg.connect(
@@ -111,12 +101,34 @@ class AsyncReads:
         self._loops.clear()
 
 
+class _Turns:
+    """At most so many at once, first come, first served."""
+
+    def __init__(self, most: int, wait_seconds: float, server: str) -> None:
+        self._semaphore = asyncio.Semaphore(most)
+        self._wait_seconds, self._server = wait_seconds, server
+
+    async def __aenter__(self) -> None:
+        if not self._semaphore.locked():
+            await self._semaphore.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._wait_seconds):  # wait_for would make a task
+                await self._semaphore.acquire()
+        except TimeoutError as error:
+            raise ServiceUnavailable(f"Every connection to PostgreSQL at {self._server} is busy.") from error
+
+    async def __aexit__(self, *_: object) -> None:
+        self._semaphore.release()
+
+
 class _Connections:
     """Of one event loop; who has a turn finds one, or opens one. asyncpg's own pool takes as long as a small query,
     and gives a connection that comes free to whoever asks next, not to who has waited longest."""
 
-    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], most: int) -> None:
-        self.turns = asyncio.Semaphore(most)
+    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], limits: ReadLimits, server: str) -> None:
+        self.turns = _Turns(limits.connections, limits.wait_seconds, server)
+        self.long_turns = _Turns(max(1, limits.connections // 2), limits.wait_seconds, server)
         self._connect = connect
         self._idle: list[asyncpg.Connection] = []
         self._is_over = False

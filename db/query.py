@@ -18,6 +18,8 @@ class Query(Generic[Result]):
     statement: Executable
     values: Mapping[str, Any]
     result: Callable[[Sequence[Any]], Result]
+    is_long: bool = False
+    """It takes PostgreSQL some milliseconds: on an event loop, such queries never take all connections."""
 
     def run(self, session: Session) -> Result:
         return self.result(session.execute(self.statement, dict(self.values)).all())

@@ -161,7 +161,7 @@ def page(q: str, *, limit: int, cursor: str | None = None) -> Query[Page[SearchH
         raise InvalidInput(f"A page has 1 to {MAX_LIMIT} items, not {limit}.")
     rank, kind, identifier = _decode(cursor) if cursor is not None else (None, 0, 0)
     given = {"q": q, "marks": _MARKS, "rows": limit + 1, "rank": rank, "kind": kind, "id": identifier}
-    return Query(_PAGE, {**given, **_CANDIDATES}, lambda rows: _page_of(rows, q, limit))
+    return Query(_PAGE, {**given, **_CANDIDATES}, lambda rows: _page_of(rows, q, limit), is_long=True)
 
 
 def _page_of(answer: Iterable[Sequence[Any]], q: str, limit: int) -> Page[SearchHit]:

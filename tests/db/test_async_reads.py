@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -204,6 +205,21 @@ def test_who_waits_too_long_for_a_connection_is_told_so(database_url: str) -> No
 
     (told,) = _of_reads(database_url, ask)
     assert "busy" in told
+
+
+def test_long_queries_leave_connections_for_others(database_url: str) -> None:
+    async def ask(reads: AsyncReads) -> list[str]:
+        order: list[str] = []
+
+        async def one(query: Query[Any], name: str) -> None:
+            await reads.run(query)
+            order.append(name)
+
+        long = replace(_sleep(0.1), is_long=True)
+        await asyncio.gather(*(one(long, "long") for _ in range(2)), *(one(_scalar("1"), "short") for _ in range(5)))
+        return order
+
+    assert _of_reads(database_url, ask) == ["short"] * 5 + ["long"] * 2
 
 
 def test_who_is_cancelled_leaves_no_turn_taken(database_url: str) -> None:
