@@ -85,7 +85,7 @@ def _cases(port: int, vocabulary: Vocabulary) -> list[Case]:
             [f"/api/videos/{video}/moments" for video in some],
             lambda s: moments.of_video(s, videos.require(s, some[0]).id),
         ),
-        Case("search", [f"/api/search?q={q}" for q in asked], lambda s: search.page(rare[0], limit=50).run(s)),
+        Case("search", [f"/api/search?q={q}" for q in asked], lambda s: search.page(rare[0], limit=20).run(s)),
     ]
 
 
