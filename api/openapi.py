@@ -14,6 +14,20 @@ _DESCRIPTION = """Turns a video URL into titled, timestamped moments.
 Submit a video, follow its pipeline, read its moments. Failures are `application/problem+json` (RFC 9457) with a
 stable `code`, and a `hint` that says what to do. Lists are pages: follow `next_cursor` until it is null."""
 
+_TAGS = {
+    "Videos": "Submitted by URL or as a file; listed, played, deleted",
+    "Uploads": "Large files in parts that can be resumed: TUS 1.0",
+    "Transcripts": "What is said, word by word, and captions of it",
+    "Moments": "Found by models, changed by people; exported for players and editors",
+    "Clips": "A file for each root moment, and its picture",
+    "Search": "In what is said and in titles",
+    "Pipeline": "Starting it, following it, cancelling it, its history",
+    "Webhooks": "Who is told when a request ends, and what came of it",
+    "Objects": "Stored files, by signed URLs",
+    "Administration": "Keys, models, temporary files: scope admin",
+    "Health": "For load balancers, and for Prometheus",
+}
+"""In the order of the document."""
 _BEARER = {
     "type": "http",
     "scheme": "bearer",
@@ -31,7 +45,8 @@ def install(app: FastAPI) -> None:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    schema = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
+    tags = [{"name": name, "description": about} for name, about in _TAGS.items()]
+    schema = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes, tags=tags)
     components = schema.setdefault("components", {}).setdefault("schemas", {})
     for model in (FieldError, Problem):
         components[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
