@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 from psycopg2 import connect
 
-from videomoments_dagster.defs.instance_storage import MAX_OVERFLOW, POOL_SIZE
+from videomoments_dagster.defs.instance_storage import _QUESTIONS, MAX_OVERFLOW, POOL_SIZE
 from videomoments_dagster.defs.policies import pool_limits
 from videomoments_dagster.defs.startup import main
 from videomoments_dagster.errors import InvalidConfig
@@ -63,6 +63,21 @@ def test_a_run_reuses_its_connections(instance: dg.DagsterInstance, empty_databa
     assert dg.materialize([one, two], instance=instance).success
     instance.run_storage._engine.dispose()  # pyright: ignore[reportAttributeAccessIssue]  # PostgreSQL counts when a session ends
     assert _connections(empty_database_url) - before <= POOL_SIZE + 8
+
+
+def test_what_dagster_asks_of_its_own_tables_it_asks_once(instance: dg.DagsterInstance) -> None:
+    """Each of its questions is remembered once it was answered with yes; none has another name by now."""
+    storages: list[Any] = [instance.run_storage, instance.event_log_storage, instance.schedule_storage]
+    assert [name for name in _QUESTIONS if not any(hasattr(storage, name) for storage in storages)] == []
+    asked: list[str] = []
+    sqlalchemy.event.listen(storages[0]._engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
+    counts = []
+    for _ in range(2):
+        asked.clear()
+        assert instance.get_instigator_state("origin", "selector") is None
+        assert storages[2].has_built_index("no migration") is False
+        counts.append(len(asked))
+    assert counts[0] > counts[1] == 2, "what is not there may come"
 
 
 def test_more_threads_than_connections_all_get_their_answer(instance: dg.DagsterInstance) -> None:

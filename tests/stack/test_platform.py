@@ -36,7 +36,7 @@ def make_platform(tmp_path: Path) -> Iterator[Callable[..., Platform]]:
         def make(name: str = "home", *, usual_ports: bool = False, **configured: str) -> Platform:
             configured = {"VIDEOMOMENTS_WORKER_PROCESSES": "0"} | configured
             platform = Platform(tmp_path / name, usual_ports=usual_ports, **configured)
-            stack.callback(platform.run, "down")
+            stack.callback(lambda: platform.processes() and platform.run("down"))
             return platform
 
         yield make
@@ -66,7 +66,7 @@ def _health(url: str) -> int:
 
 
 def test_up_env_and_down(platform: Platform) -> None:
-    """The exports of `env` are taken on by a real shell and used by real clients; then that shell starts it again."""
+    """The exports of `env` are taken on by a real shell and used by real clients."""
     (long := platform.home / "logs" / "long.log").parent.mkdir()
     long.write_bytes(b"x" * (LONGEST_LOG_BYTES + 1))
     connections = platform.up(SERVICES)
@@ -94,9 +94,6 @@ def test_up_env_and_down(platform: Platform) -> None:
     assert "No platform runs" in platform.run("down").stderr
     nothing = platform.run("env")
     assert (nothing.returncode, nothing.stdout) == (1, "")
-    platform.environment |= exported
-    assert platform.up(SERVICES)["database_url"] == connections["database_url"]
-    platform.down()
 
 
 def _shell(platform: Platform) -> dict[str, str]:
@@ -108,9 +105,12 @@ def _shell(platform: Platform) -> dict[str, str]:
     return dict(line.split("=", 1) for line in shell.stdout.split("\0") if line)
 
 
-def test_postgres_and_redis_come_back_when_killed(platform: Platform) -> None:
+def test_whatever_is_killed_nothing_is_lost_and_nothing_doubled(platform: Platform) -> None:
+    """One life of a platform: its parts are killed one by one, and two interrupts end it at once; a shell that took on
+    its exports starts it again, and its supervisor is killed."""
     with platform.watched(SERVICES) as watched:
         connections = platform.connections()
+        exported = _shell(platform)
         _keep(connections["database_url"], "before the kill")
         with redis.Redis.from_url(connections["redis_url"]) as client:
             client.xadd("kept", {"what": "before the kill"})
@@ -121,26 +121,33 @@ def test_postgres_and_redis_come_back_when_killed(platform: Platform) -> None:
         with redis.Redis.from_url(connections["redis_url"]) as client:
             assert client.xlen("kept") == 1
         assert _health(connections["api_url"]) == 200
-
-
-def test_after_kill_9_of_the_supervisor_nothing_is_lost_and_nothing_doubled(platform: Platform) -> None:
-    connections = platform.up(SERVICES)
-    _keep(connections["database_url"], "before the kill")
-    os.kill(connections["supervisor"]["pid"], signal.SIGKILL)
+        for _ in range(2):  # the first asks PostgreSQL and the API to finish; the second kills what is left
+            watched.process.send_signal(signal.SIGINT)
+    assert not (platform.home / "connections.json").exists()
+    platform.environment |= exported
+    killed = platform.up(SERVICES)
+    os.kill(killed["supervisor"]["pid"], signal.SIGKILL)
     again = platform.up(SERVICES)
-    assert again["supervisor"] != connections["supervisor"]
-    assert again["database_url"] == connections["database_url"]
-    assert again["api_url"] == connections["api_url"]
+    assert again["supervisor"] != killed["supervisor"]
+    assert again["database_url"] == killed["database_url"] == connections["database_url"]
+    assert again["api_url"] == killed["api_url"]
     assert _one(again["database_url"], "SELECT what FROM kept") == "before the kill"
-    assert not set(connections["children"].values()) & {process.pid for process in platform.processes()}
+    assert not set(killed["children"].values()) & {process.pid for process in platform.processes()}
     assert len(marked(platform.home)) == 1, "the API"
     os.kill(again["supervisor"]["pid"], signal.SIGKILL)
     platform.down()
 
 
-def test_two_platforms_side_by_side(make_platform: Callable[..., Platform]) -> None:
+def test_of_two_that_start_at_once_one_wins_and_another_place_has_a_platform_of_its_own(
+    make_platform: Callable[..., Platform],
+) -> None:
     one, other = make_platform("one"), make_platform("other")
-    first, second = one.up(SERVICES), other.up(SERVICES)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: one.run("up", "--detach", SERVICES), range(2)))
+    assert sorted(done.returncode for done in both) == [0, 1]
+    assert any("it is just starting or stopping" in done.stderr for done in both)
+    assert len(marked(one.home)) == 1, "the API"
+    first, second = one.connections(), other.up(SERVICES)
     for key in ("database_url", "redis_url", "api_url"):
         assert first[key] != second[key]
     one.down()
@@ -165,24 +172,6 @@ def test_what_is_configured_is_used_and_nothing_is_started_for_it(
     assert _one(f"{url}_dagster", "SELECT current_database()") == f"{database}_dagster"
     assert _health(connections["api_url"]) == 200
     platform.down()
-
-
-def test_of_two_that_start_at_once_one_wins_and_the_other_says_why(platform: Platform) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda _: platform.run("up", "--detach", SERVICES), range(2)))
-    assert sorted(done.returncode for done in both) == [0, 1]
-    assert any("it is just starting or stopping" in done.stderr for done in both)
-    assert len(marked(platform.home)) == 1, "the API"
-    platform.down()
-
-
-def test_a_second_interrupt_does_not_wait(platform: Platform) -> None:
-    """The first asks PostgreSQL and an API with an open connection to finish; the second kills what is left."""
-    with platform.watched(SERVICES) as watched:
-        for _ in range(2):
-            watched.process.send_signal(signal.SIGINT)
-    assert not (platform.home / "connections.json").exists()
-    assert platform.up(SERVICES)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ Dagster's storages take a pool.
 import os
 import select
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -25,6 +26,16 @@ from videomoments_dagster.settings import with_driver
 
 POOL_SIZE = 3
 MAX_OVERFLOW = 17  # the webserver and the sensor threads burst; what is above POOL_SIZE is closed after use
+_QUESTIONS = (
+    "_has_asset_key_col_on_connection",
+    "_has_instigators_table",
+    "has_instigators_table",
+    "has_secondary_index_table",
+    "has_built_index",
+    "has_backfill_tags_table",
+    "has_run_stats_index_cols",
+)
+"""Dagster's, about its tables, columns and finished migrations."""
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
@@ -45,7 +56,9 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         self.engine = _engine(url)
         for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
             storage._engine = self.engine
-        _remember_columns(self._event_log_storage, url)
+            for question in _QUESTIONS:
+                if hasattr(storage, question):
+                    setattr(storage, question, _remembering(storage, question, url))
 
     @classmethod
     def from_config_value(
@@ -60,7 +73,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 
 
 _engines: dict[str, sqlalchemy.Engine] = {}
-_columns: dict[str, set[str]] = {}
+_there: dict[str, set[tuple[str, ...]]] = {}
 _making = threading.Lock()
 
 
@@ -95,16 +108,18 @@ def _replace_if_cut(connection: Any, _record: object, _proxy: object) -> None:
         raise InvalidatePoolError from error
 
 
-def _remember_columns(storage: Any, url: str) -> None:
-    """Dagster looks some 50 times a run whether one of its tables has a column. One that is there stays."""
-    ask, known = storage._has_asset_key_col_on_connection, _columns.setdefault(url, set())
+def _remembering(storage: Any, question: str, url: str) -> Callable[..., bool]:
+    """What is there stays. Dagster asks some 50 times a run whether one of its tables has a column, and each sensor's
+    tick lists all of its tables several times: half of what an idle daemon asked PostgreSQL."""
+    ask, there = getattr(storage, question), _there.setdefault(url, set())
 
-    def has(connection: Any, name: str) -> bool:
-        if name not in known and ask(connection, name):
-            known.add(name)
-        return name in known
+    def has(*arguments: Any) -> bool:
+        names = (type(storage).__name__, question, *(each for each in arguments if isinstance(each, str)))
+        if names not in there and ask(*arguments):
+            there.add(names)
+        return names in there
 
-    storage._has_asset_key_col_on_connection = has
+    return has
 
 
 def leave_connections(*, close: bool = True) -> None:

@@ -26,6 +26,7 @@ from videomoments_dagster.stack.process_table import kill_all, marked
 
 START_SECONDS = 120.0
 _BEAT_SECONDS = 0.05
+_BEAT_SHARE = 0.05  # of the time that it has taken so far: what a start may take longer
 _LOGS_SECONDS = 60.0
 _BACKOFF_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0)
 _STEADY_SECONDS = 60.0
@@ -208,9 +209,11 @@ class Supervisor:
             child.stop()
 
     def _sleep(self, wakeups: socket.socket) -> None:
-        starting = any(watched.state is _State.STARTING for watched in self.watched)
+        begun = [watched.since for watched in self.watched if watched.state is _State.STARTING]
         fallen = any(watched.state is _State.FALLEN for watched in self.watched)
-        timeout = _BEAT_SECONDS if starting else 0.5 if fallen else _LOGS_SECONDS
+        timeout = 0.5 if fallen else _LOGS_SECONDS
+        if begun:  # a question is a connection: who has taken long is asked less often
+            timeout = min(timeout, max(_BEAT_SECONDS, (time.monotonic() - max(begun)) * _BEAT_SHARE))
         select.select([wakeups], [], [], timeout)
         _drain(wakeups)
 
