@@ -2,6 +2,7 @@
 SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+export PYTHONDONTWRITEBYTECODE :=  # else every process of the tests, and there are hundreds, compiles all it imports
 
 .PHONY: install demo up test lint bench faults lock clean
 .DEFAULT_GOAL := help

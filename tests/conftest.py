@@ -4,6 +4,7 @@
 `fresh_database_url`, its own copy of the migrated database.
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -31,6 +32,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: next((n for n, name in enumerate(_LONGEST) if item.nodeid.startswith(name)), len(_LONGEST))
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What collecting imports is looked through by the garbage collector neither meanwhile nor ever again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +127,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def _clone(postgres: EmbeddedPostgres, template: str) -> str:
     name = f"clone_{os.getpid()}_{next(_numbers)}"
-    _execute(postgres, "CREATE DATABASE {} TEMPLATE {}", name, template)
+    # copying files costs less than half of writing every page to the log, where no checkpoint waits for a disk
+    _execute(postgres, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, template)
     return postgres.database_url(name)
 
 

@@ -1,7 +1,6 @@
 """`videomoments worker` and `workers`: who executes runs, on this host and on the others."""
 
 import os
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -31,15 +30,16 @@ def worker(
     the host of the platform. Workers may come and go at any time.
     """
     settings = get_settings()
-    Database(settings.database_url).ping()
-    with reaching(client := connect(settings.redis_url)):
+    database = Database(settings.database_url)
+    database.ping()
+    database.dispose()
+    with reaching(client := connect(settings.redis_url)), client:
         client.ping()
     if queues and not all(QUEUE_NAME.fullmatch(name) for name in queues.split(",")):
         raise typer.BadParameter("Names of letters, digits, '-' and '_', separated by commas.", param_hint="--queues")
     home = Home(settings.home)
     home.make()
-    environment = {
-        **os.environ,
+    os.environ |= {
         "VIDEOMOMENTS_HOME": str(home.path),
         "DATABASE_URL": settings.database_url,
         "DAGSTER_DATABASE_URL": settings.dagster_database_url,
@@ -49,10 +49,12 @@ def worker(
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "PYTHONSAFEPATH": "1",
     }
+    get_settings.cache_clear()
     arguments = [f"--concurrency={concurrency or settings.worker_processes or 1}"]
     arguments += [f"--queues={queues or settings.worker_queues}", *(["--reload"] if reload else [])]
-    program = [sys.executable, "-m", "videomoments_dagster.defs.workers.worker", *arguments]
-    os.execve(sys.executable, program, environment)  # noqa: S606  # a supervisor's signals must reach the worker itself
+    from videomoments_dagster.defs.workers.worker import main  # in this process, which a supervisor's signals reach
+
+    main(arguments)
 
 
 def workers(json_output: Annotated[bool, typer.Option("--json", help="One JSON list")] = False) -> None:

@@ -40,13 +40,14 @@ from videomoments_dagster.temp_files import CLEAN_EVERY_SECONDS, TempFiles
 _log = logging.getLogger("videomoments.worker")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    """Work until it is stopped, then exit. `arguments` are the program's own if None."""
     settings = get_settings()
     parser = argparse.ArgumentParser()
     parser.add_argument("--concurrency", type=int, default=settings.worker_processes or 1)
     parser.add_argument("--queues", default=settings.worker_queues)
     parser.add_argument("--reload", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     logs.configure("worker")
     logs.redact_errors()
     signals.setup_logging.connect(_leave_logging, weak=False)
