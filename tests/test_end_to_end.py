@@ -30,6 +30,7 @@ from tests.stack.platforms import Platform as StartedPlatform
 from tests.web import Web, serving
 from videomoments_dagster.requests.stages import Stage
 from videomoments_dagster.settings import Settings
+from videomoments_dagster.stack.process_table import marked
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
@@ -54,6 +55,12 @@ class Platform:
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self.command(*arguments, "--json").stdout)
+
+    def submit(self, url: str, **fields: str) -> dict[str, Any]:
+        """As `videomoments submit` asks for it."""
+        answer = requests.post(f"{self.connections['api_url']}/api/videos", json={"url": url, **fields}, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
 
     def status(self, video: str) -> dict[str, Any]:
         """As `videomoments status` asks for it; a command of its own for each look would be most of the work here."""
@@ -88,6 +95,25 @@ class Platform:
         assert "errors" not in answer, answer
         return answer["data"]
 
+    def graph(self) -> tuple[list[str], set[str]]:
+        """The code locations that are loaded, and the assets."""
+        data = self.graphql(
+            "{workspaceOrError{... on Workspace{locationEntries{name loadStatus}}} assetNodes{assetKey{path}}}", {}
+        )
+        entries = data["workspaceOrError"]["locationEntries"]
+        loaded = [entry["name"] for entry in entries if entry["loadStatus"] == "LOADED"]
+        return loaded, {node["assetKey"]["path"][-1] for node in data["assetNodes"]}
+
+    def daemons(self) -> list[psutil.Process]:
+        return [process for process in marked(self.home) if "videomoments_dagster.defs.daemon" in process.cmdline()]
+
+    def kill(self, part: str) -> None:
+        """kill -9, and wait until the supervisor says that it is back."""
+        told, said = self.home / "logs" / "supervisor.log", f"{part} is back"
+        before = told.read_text().count(said)
+        os.kill(self.connections["children"][part], signal.SIGKILL)
+        _wait(lambda: told.read_text().count(said) > before)
+
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
@@ -102,16 +128,16 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         try:
             yield platform
         finally:
-            platform.command("down")
+            StartedPlatform(home, usual_ports=True).down()
 
 
 @pytest.fixture(scope="module")
 def library(platform: Platform) -> dict[str, dict[str, Any]]:
     """Five requests at once, of which one can only fail; by name, with the status they ended in."""
-    names = ("tone", "one", "two", "checked")
-    submitted = {name: platform.json("submit", platform.url(name), "--title", name) for name in names[:3]}
+    submitted = {"tone": platform.json("submit", platform.url("tone"), "--title", "tone")}
+    submitted |= {name: platform.submit(platform.url(name), title=name) for name in ("one", "two")}
     submitted["checked"] = platform.json("submit", platform.url("checked") + f"?token={_CANARY}")
-    submitted["nowhere"] = platform.json("submit", platform.web.url + f"/nowhere.mp4?X-Goog-Signature={_CANARY}")
+    submitted["nowhere"] = platform.submit(platform.web.url + f"/nowhere.mp4?X-Goog-Signature={_CANARY}")
     return {
         name: {**_until_ended(platform, name), "request_id": request["request_id"]}
         for name, request in submitted.items()
@@ -147,15 +173,16 @@ def test_a_wrong_url_fails_by_name_and_does_not_hold_up_the_others(platform: Pla
 
 def test_a_daemon_killed_while_requests_come_in_loses_none_and_runs_none_twice(platform: Platform, library) -> None:
     """kill -9 between the read of the stream and the submission of the runs, as near as can be aimed from outside."""
-    submitted = [platform.json("submit", platform.url(f"kill-{n}")) for n in range(2)]
-    [daemon] = [p for p in psutil.process_iter() if _is_daemon(p, platform.home)]
+    submitted = [platform.submit(platform.url(f"kill-{n}")) for n in range(2)]
+    [daemon] = platform.daemons()
     os.kill(daemon.pid, signal.SIGKILL)
-    submitted.append(platform.json("submit", platform.url("kill-2")))
+    submitted.append(platform.submit(platform.url("kill-2")))
     for request in submitted:
         status = _until_ended(platform, request["video_id"])
         assert status["status"] == "completed"
         assert platform.runs_of(request["request_id"]) == ["SUCCESS"]
         assert platform.web.hits[f"/{request['video_id']}.mp4"] == 1
+    assert len(platform.daemons()) == 1
 
 
 def test_what_runs_and_what_waits_is_cancelled_within_seconds_and_starts_again_at_once(
@@ -178,9 +205,9 @@ def test_what_runs_and_what_waits_is_cancelled_within_seconds_and_starts_again_a
     try:
         for name in names[:2]:
             platform.web.answers[f"/{name}.mp4"] = endless
-        submitted = {name: platform.json("submit", f"{platform.web.url}/{name}.mp4") for name in names[:2]}
+        submitted = {name: platform.submit(f"{platform.web.url}/{name}.mp4") for name in names[:2]}
         _wait(lambda: all(platform.status(name)["status"] == "running" for name in names[:2]))
-        submitted["waiting"] = platform.json("submit", platform.url("waiting"))
+        submitted["waiting"] = platform.submit(platform.url("waiting"))
         begun = time.monotonic()
         platform.command("cancel", names[0])
         for name in names[1:]:
@@ -232,6 +259,24 @@ def test_several_faults_at_once_lose_no_video_and_do_nothing_twice(platform: Pla
     picture.write_bytes(content)
 
 
+def test_its_parts_come_back_when_killed_and_after_its_supervisor_was_killed_there_is_no_second(
+    platform: Platform, library
+) -> None:
+    before, (loaded, assets) = platform.connections, platform.graph()
+    assert loaded == ["videomoments"]
+    assert {"video", "audio", "transcript", "moments", "clips"} <= assets
+    for part in ("Dagster daemon", "Code server", "Worker"):
+        platform.kill(part)
+    assert len(platform.daemons()) == 1
+    assert platform.graph()[1] == assets
+    os.kill(before["supervisor"]["pid"], signal.SIGKILL)
+    platform.command("up", "--detach")
+    assert platform.connections["supervisor"] != before["supervisor"]
+    assert platform.connections["dagster_url"] == before["dagster_url"]
+    assert len(platform.daemons()) == 1
+    assert platform.graph()[1] == assets
+
+
 def test_the_dagster_ui_materializes_and_backfills_without_run_config(platform: Platform, library) -> None:
     """What the buttons of the UI send: assets, partitions, and nothing else."""
     launched = platform.graphql(
@@ -253,16 +298,16 @@ def test_the_dagster_ui_materializes_and_backfills_without_run_config(platform: 
 
 
 def test_checks_run_from_the_command_line_and_find_a_lost_object(platform: Platform, library) -> None:
-    outcomes = platform.json("check", "checked")
-    assert len(outcomes) == 10 and all(outcome["passed"] for outcome in outcomes)
     (platform.home / "objects" / "thumbnails" / "checked" / "checked.jpg").unlink()
     broken = platform.command("check", "checked", "--json", check=False)
     assert (broken.returncode, broken.stderr) == (1, "")
+    assert len(json.loads(broken.stdout)) == 10
     faults = {outcome["check"] for outcome in json.loads(broken.stdout) if not outcome["passed"]}
     assert faults == {"thumbnails_decode", "rows_and_objects_agree"}
     again = platform.command("run", "checked", "--type", "moments_only", "--wait")
     assert "Started checked" in again.stderr
-    assert all(outcome["passed"] for outcome in platform.json("check", "checked"))
+    outcomes = platform.json("check", "checked")
+    assert len(outcomes) == 10 and all(outcome["passed"] for outcome in outcomes)
 
 
 def test_a_deleted_video_is_gone_everywhere(platform: Platform, library) -> None:
@@ -297,14 +342,6 @@ def test_logs_are_one_story_a_request_and_hold_no_secret(platform: Platform, lib
     for table in ("event_logs", "asset_keys", "runs", "job_ticks", "run_tags"):
         found = f"SELECT count(*) FROM {table} AS rows WHERE strpos(rows::text, %s) > 0"  # noqa: S608
         assert [platform.dagster(found, secret) for secret in secrets] == [[(0,)]] * len(secrets), table
-
-
-def _is_daemon(process: psutil.Process, home: Path) -> bool:
-    try:
-        command = process.cmdline()
-        return "videomoments_dagster.defs.daemon" in command and process.environ().get("VIDEOMOMENTS_HOME") == str(home)
-    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-        return False
 
 
 def _history(api: str, video: str) -> list[dict[str, Any]]:
