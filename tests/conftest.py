@@ -14,6 +14,7 @@ import pytest
 import redis as redis_client
 from psycopg2 import sql
 
+from videomoments_dagster.redis_connection import connect as connect_redis
 from videomoments_dagster.settings import Settings, get_settings
 from videomoments_dagster.stack.postgres import EmbeddedPostgres, connect
 from videomoments_dagster.stack.redis import EmbeddedRedis
@@ -107,7 +108,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def redis(redis_url: str) -> Iterator["redis_client.Redis"]:
     """A client of an empty Redis that decodes to str."""
-    with redis_client.Redis.from_url(redis_url, decode_responses=True) as client:
+    with connect_redis(redis_url) as client:
         client.flushall()
         yield client
 

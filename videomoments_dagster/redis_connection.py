@@ -9,6 +9,8 @@ import redis.asyncio
 
 from videomoments_dagster.errors import ServiceUnavailable
 
+_DRIVER = redis.DriverInfo()  # left to the library, every connection looks up in files which version it is
+
 
 def connect(url: str, *, timeout_seconds: float = 15.0) -> "redis.Redis":
     """A client with timeouts, decoding to str. It connects on first use and is shared by the threads of a process.
@@ -31,6 +33,7 @@ def _options(timeout_seconds: float | None) -> dict[str, Any]:
         "socket_timeout": timeout_seconds,
         "socket_keepalive": True,
         "health_check_interval": 30,
+        "driver_info": _DRIVER,
     }
 
 

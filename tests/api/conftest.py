@@ -46,11 +46,22 @@ def api_database(postgres: EmbeddedPostgres, database_template: str) -> Iterator
 
 
 @pytest.fixture(scope="session")
-def application(
-    api_database: Database, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[FastAPI, TestClient]]:
+def application_settings(api_database: Database, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings.model_validate(
+        {
+            "VIDEOMOMENTS_HOME": tmp_path_factory.mktemp("api"),
+            "DATABASE_URL": api_database.engine.url.render_as_string(hide_password=False),
+            "REDIS_URL": redis_url,
+            "VIDEOMOMENTS_PUBLIC_URL": "http://testserver",
+            "VIDEOMOMENTS_ALLOW_PRIVATE_URLS": True,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def application(application_settings: Settings) -> Iterator[tuple[FastAPI, TestClient]]:
     """Made once: what differs between tests is in `app.state.services`."""
-    app = create_app(_settings(tmp_path_factory.mktemp("api"), api_database, redis_url))
+    app = create_app(application_settings)
     with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
         app.state.keys = Keys(clock=lambda: 0.0)
         client.get("/api")  # from now on it knows that there are no keys, and no test sees the question
@@ -83,8 +94,9 @@ def server(application: tuple[FastAPI, TestClient]) -> Iterator[str]:
 
 
 @pytest.fixture
-def settings(home: Path, api_database: Database, redis_url: str, redis: "Redis") -> Settings:
-    return _settings(home, api_database, redis_url)
+def settings(application_settings: Settings, home: Path, redis: "Redis") -> Settings:
+    """The application's own with another directory: to read the environment again would take a quarter of a test."""
+    return application_settings.model_copy(update={"home": home})
 
 
 @pytest.fixture
@@ -138,18 +150,6 @@ def statements(services: Services) -> QueryCounter:
                     event.remove(engine, "before_cursor_execute", note)
 
     return collect
-
-
-def _settings(home: Path, database: Database, redis_url: str) -> Settings:
-    return Settings.model_validate(
-        {
-            "VIDEOMOMENTS_HOME": home,
-            "DATABASE_URL": database.engine.url.render_as_string(hide_password=False),
-            "REDIS_URL": redis_url,
-            "VIDEOMOMENTS_PUBLIC_URL": "http://testserver",
-            "VIDEOMOMENTS_ALLOW_PRIVATE_URLS": True,
-        }
-    )
 
 
 def messages(redis: "Redis") -> list[dict[str, str]]:

@@ -6,6 +6,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import redis as redis_client
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from videomoments_dagster.defs.resources import PlatformResource
 from videomoments_dagster.settings import get_settings
@@ -27,6 +29,20 @@ def platform(
     platform = PlatformResource()
     yield platform
     platform.database.dispose()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def revisions() -> Iterator[None]:
+    """Dagster's revisions are read once: every instance in memory reads them twice, two thirds of its making."""
+    read, known = ScriptDirectory.from_config, dict[str | None, ScriptDirectory]()
+
+    def remembered(config: Config) -> ScriptDirectory:
+        location = config.get_main_option("script_location")
+        return known.get(location) or known.setdefault(location, read(config))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", remembered)
+        yield
 
 
 @pytest.fixture
