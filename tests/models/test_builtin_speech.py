@@ -114,7 +114,7 @@ def test_the_number_of_processes_changes_nothing(
     assert len(heard.words) > 15
 
 
-def _sounds(seconds: int = 6) -> dict[str, NDArray[np.floating]]:
+def _sounds(seconds: int = 4) -> dict[str, NDArray[np.floating]]:
     random = np.random.default_rng(3)
     time = np.arange(seconds * RATE_HZ) / RATE_HZ
     noise = random.normal(0, 1, len(time))
@@ -143,7 +143,7 @@ def test_what_is_not_speech_has_no_words(name: str, tmp_path: Path) -> None:
 def test_a_tune_has_no_words(tmp_path: Path) -> None:
     """Plucked notes with a drum: loud and varied like speech, and the recognizer does hear words in it."""
     random = np.random.default_rng(3)
-    tune = np.zeros(9 * RATE_HZ)
+    tune = np.zeros(4 * RATE_HZ)
     fade = np.arange(RATE_HZ) / RATE_HZ
     for start in range(0, len(tune) - RATE_HZ, RATE_HZ // 4):
         pitch = 261.6 * 2 ** (random.integers(0, 24) / 12)
