@@ -1,5 +1,5 @@
 """The services and the API through the command line: start, use, kill, start again. Dagster and the
-worker are in test_dagster.py.
+worker are in test_end_to_end.py.
 """
 
 import contextlib

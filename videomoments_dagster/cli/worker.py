@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from db.session import Database
 from videomoments_dagster.cli.output import console, messages, print_json
 from videomoments_dagster.redis_connection import connect, reaching
 from videomoments_dagster.requests.workers import WorkerRegistry
@@ -29,6 +28,8 @@ def worker(
     The host must reach PostgreSQL, Redis and the object store: set DATABASE_URL, REDIS_URL and GCS_BUCKET_NAME as on
     the host of the platform. Workers may come and go at any time.
     """
+    from db.session import Database  # `workers` needs none
+
     settings = get_settings()
     database = Database(settings.database_url)
     database.ping()

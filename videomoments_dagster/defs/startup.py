@@ -1,5 +1,5 @@
-"""Start-up step of the platform, `python -m videomoments_dagster.defs.startup`: Dagster's tables, pool limits, and the
-end of temporary files that an earlier platform left.
+"""Start-up step of the platform, `python -m videomoments_dagster.defs.startup [--migrate]`: Dagster's tables, with
+--migrate those of an older Dagster made new, pool limits, and the end of temporary files that an earlier platform left.
 
 Idempotent. Limits come from the settings, never from hand edits in the UI.
 """
@@ -16,6 +16,11 @@ from videomoments_dagster.settings import get_settings
 from videomoments_dagster.temp_files import TempFiles
 
 
+def migrate() -> None:
+    with dg.DagsterInstance.get() as instance:
+        instance.upgrade()
+
+
 def main() -> None:
     with dg.DagsterInstance.get() as instance:
         for pool, limit in pool_limits(get_settings()).items():
@@ -26,6 +31,8 @@ def main() -> None:
 if __name__ == "__main__":
     logs.configure("dagster-storage")
     try:
+        if "--migrate" in sys.argv:
+            migrate()
         main()
     except VideoMomentsError as error:
         logging.getLogger("videomoments").critical("%s %s", error.message, error.hint)

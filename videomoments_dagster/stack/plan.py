@@ -135,8 +135,8 @@ def make_plan(settings: Settings, home: Home, *, with_dagster: bool) -> Plan:
     return plan
 
 
-def _python(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", *arguments]
+def _python(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "videomoments_dagster.stack.start", module, *arguments]
 
 
 def _dagster(process: str, module: str, *arguments: str) -> list[str]:
@@ -243,10 +243,8 @@ class _DagsterStorage(Program):
         url = self._plan.dagster_database_url
         made = probes.dagster_tables(url)
         self._current = made and probes.dagster_schema_is_current(url)
-        start = "import runpy; runpy.run_module('videomoments_dagster.defs.startup', run_name='__main__')"
-        migrate = "from dagster import DagsterInstance as I; i = I.get(); i.upgrade(); i.dispose(); "
-        code = start if self._current or not made else migrate + start
-        self.argv = [sys.executable, "-c", code]
+        migrates = made and not self._current
+        self.argv = _python("videomoments_dagster.defs.startup", *(["--migrate"] if migrates else []))
         self.satisfied_early = self._current
         super().begin()
 
