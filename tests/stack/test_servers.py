@@ -20,6 +20,7 @@ from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.settings import get_settings
 from videomoments_dagster.stack import identity
 from videomoments_dagster.stack.binaries import find_postgres
+from videomoments_dagster.stack.files import read_json
 from videomoments_dagster.stack.identity import OURSELVES, Identity
 from videomoments_dagster.stack.postgres import EmbeddedPostgres, connect
 from videomoments_dagster.stack.process_table import holders
@@ -76,6 +77,21 @@ def _started_elsewhere(
         starter.wait(30)
 
 
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a server that has been started once."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("stopped") / "server", fast=True)
+    server.start()
+    server.stop()
+    return server.directory
+
+
+@pytest.fixture
+def directory(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of it, for tests that are not about making one: that takes most of the first start."""
+    return Path(shutil.copytree(stopped, tmp_path / "place" / "server"))
+
+
 @pytest.mark.parametrize("chosen", POSSIBLE, ids=lambda who: " ".join(who.options) or "as ourselves")
 def test_postgres_starts_below_a_closed_directory_and_keeps_data_port_and_password(
     tmp_path: Path, chosen: Identity
@@ -125,8 +141,8 @@ def test_text_is_utf8_and_sorted_alike_everywhere(postgres_url: str) -> None:
 
 
 @pytest.mark.slow
-def test_acknowledged_rows_survive_kill_9_of_the_postmaster(tmp_path: Path) -> None:
-    server = EmbeddedPostgres(tmp_path / "server")
+def test_acknowledged_rows_survive_kill_9_of_the_postmaster(directory: Path) -> None:
+    server = EmbeddedPostgres(directory)
     url = server.start()
     assert server.process
     _run(url, "CREATE TABLE kept (number int)")
@@ -148,34 +164,33 @@ def test_acknowledged_rows_survive_kill_9_of_the_postmaster(tmp_path: Path) -> N
     again.stop()
 
 
-def test_a_killed_postmaster_that_nobody_reaps_does_not_stop_the_next_start(tmp_path: Path) -> None:
+def test_a_killed_postmaster_that_nobody_reaps_does_not_stop_the_next_start(directory: Path) -> None:
     """PostgreSQL itself takes the zombie for a live server: "lock file postmaster.pid already exists", for ever."""
-    with _started_elsewhere(tmp_path / "server", end="") as (_, url, pid):
+    with _started_elsewhere(directory, end="") as (_, url, pid):
         _run(url, "CREATE TABLE kept AS SELECT 1")
         os.kill(pid, signal.SIGKILL)
-        server = EmbeddedPostgres(tmp_path / "server", fast=True)
+        server = EmbeddedPostgres(directory, fast=True)
         assert server.start() == url
         assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
         assert _rows(url) == 1
         server.stop()
 
 
-def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
-    with _started_elsewhere(tmp_path / "server") as (starter, url, pid):
+def test_the_server_ends_with_the_process_that_started_it(directory: Path) -> None:
+    with _started_elsewhere(directory) as (starter, url, pid):
         postmaster = psutil.Process(pid)
         _run(url, "CREATE TABLE kept AS SELECT 1")
         starter.kill()
         postmaster.wait(20)
-    server = EmbeddedPostgres(tmp_path / "server", fast=True)
+    server = EmbeddedPostgres(directory, fast=True)
     assert server.start() == url
     assert _rows(url) == 1
     server.stop()
 
 
-def test_a_server_that_is_still_there_is_stopped_before_the_next_starts(tmp_path: Path) -> None:
+def test_a_server_that_is_still_there_is_stopped_before_the_next_starts(directory: Path, tmp_path: Path) -> None:
     """Found by its working directory, whose real name need not be the one we were given."""
-    (tmp_path / "link").symlink_to(tmp_path / "place", target_is_directory=True)
-    (tmp_path / "place").mkdir()
+    (tmp_path / "link").symlink_to(directory.parent, target_is_directory=True)
     with _started_elsewhere(tmp_path / "link" / "server") as (_, url, pid):
         server = EmbeddedPostgres(tmp_path / "link" / "server", fast=True)
         assert server.start() == url
@@ -211,15 +226,13 @@ def _started_by_others() -> None:
                 assert psutil.Process(pid).uids().real == expected
 
 
-def test_a_port_that_somebody_took_meanwhile_is_given_up(tmp_path: Path) -> None:
-    server = EmbeddedPostgres(tmp_path / "server", fast=True)
-    server.start()
-    server.stop()
-    with socket.create_server(("127.0.0.1", server.port)):
-        again = EmbeddedPostgres(tmp_path / "server", fast=True)
-        assert _rows(again.start(), "SELECT 1") == 1
-        assert again.port != server.port
-        again.stop()
+def test_a_port_that_somebody_took_meanwhile_is_given_up(directory: Path) -> None:
+    port = read_json(directory / "credentials.json")["port"]
+    with socket.create_server(("127.0.0.1", port)):
+        server = EmbeddedPostgres(directory, fast=True)
+        assert _rows(server.start(), "SELECT 1") == 1
+        assert server.port != port
+        server.stop()
 
 
 def test_data_of_another_version_is_named_and_left_alone(tmp_path: Path) -> None:

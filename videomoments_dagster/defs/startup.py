@@ -17,6 +17,7 @@ from videomoments_dagster.temp_files import TempFiles
 
 
 def migrate() -> None:
+    """Bring the tables of an older Dagster to what this one wants."""
     with dg.DagsterInstance.get() as instance:
         instance.upgrade()
 
