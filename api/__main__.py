@@ -41,12 +41,11 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def calm_collector() -> None:
-    """What was loaded stays: looking through it again and again for garbage takes a twentieth of the time of this
-    process. An answer leaves no cycles that could not wait a little."""
+def spare_collector() -> None:
+    """What was loaded stays: looking through it again and again for garbage takes a twentieth of this process's time.
+    How often it looks is left as it is: a refused body may be held by a cycle."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def main() -> None:
@@ -70,7 +69,7 @@ def main() -> None:
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     raise_file_limit()
-    calm_collector()
+    spare_collector()
     server = Server(config, app.state.events)
     with suppress(KeyboardInterrupt):  # as uvicorn.run does
         server.run()

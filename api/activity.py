@@ -43,21 +43,31 @@ def status_of(services: Services, video: str) -> PipelineStatus:
     live = None
     with suppress(ServiceUnavailable):
         live = services.status.read(video)
-    status = live or _status_of_rows(services, video)
-    if status.status != "queued" or status.request_id is None:
-        return status
-    with suppress(ServiceUnavailable), services.database.read() as session:
-        return replace(status, queue_position=requests.queue_position(session, status.request_id))
-    return status
+    return _with_rows(services, video, live)
 
 
 async def status_now(services: Services, video: str) -> PipelineStatus:
     """`status_of`, on an event loop: a thread only where rows have to say more than Redis does."""
+    live = None
     with suppress(ServiceUnavailable):
         live = await services.live.read(video)
-        if live and (live.status != "queued" or live.request_id is None):
-            return live
-    return await anyio.to_thread.run_sync(status_of, services, video)
+    if live and not _is_placed(live):
+        return live
+    return await anyio.to_thread.run_sync(_with_rows, services, video, live)
+
+
+def _with_rows(services: Services, video: str, live: PipelineStatus | None) -> PipelineStatus:
+    status = live or _status_of_rows(services, video)
+    if not _is_placed(status):
+        return status
+    with suppress(ServiceUnavailable), services.database.read() as session:
+        return replace(status, queue_position=requests.queue_position(session, str(status.request_id)))
+    return status
+
+
+def _is_placed(status: PipelineStatus) -> bool:
+    """Whether it has a place in the queue, which rows know."""
+    return status.status == "queued" and status.request_id is not None
 
 
 def _status_of_rows(services: Services, video: str) -> PipelineStatus:

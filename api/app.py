@@ -72,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     docs.install(app)
     modules = (
         videos,  # those that are asked most
+        events,  # before /api/pipeline/status/{video}
         pipeline,
         moments,
         search,
@@ -79,7 +80,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         captions,
         exports,
         stages,
-        events,
         uploads,
         objects,
         health,

@@ -15,6 +15,7 @@ from videomoments_dagster.errors import PreconditionFailed
 
 COMPRESSION_LEVEL = 5
 COMPRESSED_FROM_BYTES = 1024
+_VARY = (b"vary", b"Accept-Encoding")
 _JSON = (b"content-type", b"application/json")
 _HASH_DIGITS = 32
 _TAG = re.compile(r'(?:W/)?"([^"]*)"')
@@ -95,10 +96,9 @@ class Compressed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/objects/"):
             await self._plain(scope, receive, send)
-        elif any(name == b"accept-encoding" and b"gzip" in value for name, value in scope["headers"]):
-            await self._gzip(scope, receive, send)
         else:
-            await self._plain(scope, receive, _varied(send))
+            takes_it = any(name == b"accept-encoding" and b"gzip" in value for name, value in scope["headers"])
+            await (self._gzip if takes_it else self._plain)(scope, receive, _varied(send))
 
 
 def describe(operation: dict[str, Any], method: str, path: str) -> None:
@@ -140,8 +140,8 @@ def _varied(send: Send) -> Send:
     """Caches are told that others are answered otherwise."""
 
     async def send_varied(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).add_vary_header("Accept-Encoding")
+        if message["type"] == "http.response.start" and not any(name == b"vary" for name, _ in message["headers"]):
+            message["headers"] = [*message["headers"], _VARY]
         await send(message)
 
     return send_varied
@@ -164,7 +164,6 @@ def _tag(start: Message, body: Message, known: str) -> Message:
     if not (known.strip() == "*" or tag in _TAG.findall(known)):
         return body
     start["status"] = 304
-    headers.add_vary_header("Accept-Encoding")  # as the 200 would, once it is compressed
     for name in ("content-length", "content-type"):
         del headers[name]
     return {**body, "body": b""}

@@ -20,7 +20,7 @@ HEADER = "X-Request-ID"
 _RAW_HEADER = HEADER.lower().encode()
 _VALID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-_READING = {"GET", "HEAD"}
+_READING = {"GET", "HEAD", "OPTIONS"}
 _SLOW_SECONDS = 1.0
 """What is read, and answered well within this, is counted and not logged: a line takes a tenth of the time that the
 answer took, and nobody reads thousands a second."""

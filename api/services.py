@@ -22,6 +22,7 @@ from videomoments_dagster.storage.factory import open_store
 
 _View = TypeVar("_View")
 _Shown = TypeVar("_Shown")
+_MOST_AT_ONCE = 300  # moments: some 5 ms
 READ_SECONDS = 10.0
 """A statement that takes longer is worth less than the connection that it holds."""
 
@@ -42,8 +43,10 @@ class Services:
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
-        """Raises ServiceUnavailable when neither a database nor a running platform is configured."""
+        """Raises ServiceUnavailable when neither a database nor a running platform is configured, InvalidConfig for a
+        database URL that can't be used."""
         database = Database(settings.database_url, pool_size=8, read_seconds=READ_SECONDS)
+        database.check_async()
         live = LiveReads(settings.redis_url)
         return cls(settings, database, connect(settings.redis_url), open_store(settings), live)
 
@@ -70,9 +73,9 @@ class Services:
         url = self.store.signed_url(name, expires_in_seconds=life_seconds)
         return SignedUrl(url=url, expires_in_seconds=life_seconds)
 
-    async def shown(self, show: Callable[[_View, "Services"], _Shown], view: _View) -> _Shown:
-        """`show(view, self)`, which signs URLs: in a thread where that takes long, or asks somebody."""
-        if self.store.signs_at_once:
+    async def shown(self, show: Callable[[_View, "Services"], _Shown], view: _View, *, items: int = 1) -> _Shown:
+        """`show(view, self)`, which signs URLs: in a thread where that asks somebody, or takes long."""
+        if self.store.signs_at_once and items <= _MOST_AT_ONCE:
             return show(view, self)
         return await anyio.to_thread.run_sync(show, view, self)
 

@@ -1,11 +1,13 @@
 """Signed URLs of what rows name, kept as long as they are the same: signing takes up to a millisecond, or a request,
 and a page has a hundred."""
 
+from typing import NamedTuple
+
 from videomoments_dagster.errors import StorageError
 from videomoments_dagster.storage.base import ObjectStore
 from videomoments_dagster.storage.signatures import issued_at
 
-_MOST_KEPT = 20_000  # of some 900 bytes
+_MOST_KEPT = 20_000  # of some 900 bytes, twice
 
 
 class SignedUrls:
@@ -13,16 +15,18 @@ class SignedUrls:
 
     def __init__(self, store: ObjectStore, life_seconds: int) -> None:
         self._store, self._life_seconds = store, life_seconds
-        self._since, self._kept = 0, dict[str, str]()
+        self._kept = _Kept(0, {}, {})
 
     def of(self, cloud_url: str) -> str:
         """A URL anyone can open for a while. Raises StorageError for an object of another store."""
-        since = issued_at(self._life_seconds)
-        if since != self._since or len(self._kept) >= _MOST_KEPT:
-            self._since, self._kept = since, {}
-        kept = self._kept
-        if (url := kept.get(cloud_url)) is None:
-            url = kept[cloud_url] = self._store.signed_url(self._store.name_of(cloud_url))
+        since, kept = issued_at(self._life_seconds), self._kept
+        if since != kept.since:
+            self._kept = kept = _Kept(since, {}, {})
+        elif len(kept.newest) >= _MOST_KEPT:
+            self._kept = kept = _Kept(since, {}, kept.newest)
+        if found := kept.newest.get(cloud_url) or kept.before.get(cloud_url):
+            return found
+        url = kept.newest[cloud_url] = self._store.signed_url(self._store.name_of(cloud_url))
         return url
 
     def of_ours(self, cloud_url: str | None) -> str | None:
@@ -33,3 +37,11 @@ class SignedUrls:
             return self.of(cloud_url)
         except StorageError:
             return None
+
+
+class _Kept(NamedTuple):
+    """Those that are good since then. When the newest are many enough they become those before, and these go."""
+
+    since: int
+    newest: dict[str, str]
+    before: dict[str, str]

@@ -9,35 +9,28 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import asyncpg
 from sqlalchemy import URL, Executable
-from sqlalchemy.dialects.postgresql.asyncpg import dialect
+from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 
+from db.asyncpg_url import connect_arguments
 from db.query import Query
 from videomoments_dagster.errors import InvalidInput, ServiceUnavailable
 
 Result = TypeVar("Result")
-_CONNECT_PARAMETERS = {
-    "service", "host", "port", "user", "password", "dbname", "passfile", "krbsrvname", "gsslib", "target_session_attrs",
-    "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation",
-    "ssl_min_protocol_version", "ssl_max_protocol_version",
-}  # fmt: skip
-"""Of libpq's, those that asyncpg knows; others (keepalives, time-outs) would be sent as settings of the server."""
-_SERVER_SETTINGS = {"application_name", "options"}
 _ROUND_TRIP_SECONDS = 2.0
 """More than the server gives a statement: then it is the connection that does not answer."""
 _CLOSE_SECONDS = 2.0
 _AWAY = (
-    OSError,
-    asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # it is shut down, or starts
     asyncpg.InsufficientResourcesError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
 )
+_NOT_OPENED = (
+    OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError,
+)  # fmt: skip
+_BROKEN = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.AdminShutdownError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +49,11 @@ class AsyncReads:
     def __init__(self, address: URL, name: str, set_up: str, limits: ReadLimits) -> None:
         """`name` is the server's in messages, `set_up` the SQL that every new connection begins with."""
         self._address, self._name, self._set_up, self._limits = address, name, set_up, limits
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = WeakKeyDictionary()
+        self._loops: dict[asyncio.AbstractEventLoop, _Connections] = {}
+
+    def check(self) -> None:
+        """Raises InvalidConfig for a URL with something that this driver can't do as the other does."""
+        connect_arguments(self._address)
 
     async def run(self, query: Query[Result]) -> Result:
         """What the query asks for. Raises ServiceUnavailable when the server is away, too slow, or every connection is
@@ -64,6 +61,8 @@ class AsyncReads:
         compiled = _compiled(query.statement)
         loop = asyncio.get_running_loop()
         if (connections := self._loops.get(loop)) is None:
+            for each in [each for each in self._loops if each.is_closed()]:  # what they hold holds them
+                del self._loops[each]
             connections = self._loops[loop] = _Connections(self._connect, self._limits, self._name)
         with _named_errors(self._name):
             if query.is_long:
@@ -75,17 +74,28 @@ class AsyncReads:
         return query.result(rows)
 
     async def _connect(self) -> asyncpg.Connection:
-        connection: Any = await asyncpg.connect(
-            _dsn(self._address),
-            timeout=self._limits.connect_seconds,
-            command_timeout=None if self._limits.seconds is None else self._limits.seconds + _ROUND_TRIP_SECONDS,
-            server_settings=_server_settings(self._address),
-        )
+        """Whatever keeps a connection from being opened, the server is of no use then."""
         try:
-            await connection.execute(self._set_up)
-        except BaseException:
-            connection.terminate()
-            raise
+            connection: Any = await asyncpg.connect(
+                **connect_arguments(self._address),
+                timeout=self._limits.connect_seconds,
+                command_timeout=None if self._limits.seconds is None else self._limits.seconds + _ROUND_TRIP_SECONDS,
+            )
+            try:
+                await connection.execute(self._set_up)
+            except BaseException:
+                connection.terminate()
+                raise
+        except TimeoutError as error:
+            raise _away(self._name, "timeout expired") from error
+        except (
+            OSError,
+            ValueError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ) as error:
+            raise _away(self._name, _first_line(error)) from error
         return connection
 
     async def close(self) -> None:
@@ -131,25 +141,42 @@ class _Connections:
         self.long_turns = _Turns(max(1, limits.connections // 2), limits.wait_seconds, server)
         self._connect = connect
         self._idle: list[asyncpg.Connection] = []
+        self._ending: set[asyncio.Future[None]] = set()
         self._is_over = False
 
     async def fetch(self, sql: str, arguments: list[Any]) -> list[asyncpg.Record]:
-        connection = self._open_one() or await self._connect()
+        if connection := self._open_one():
+            try:
+                return await self._fetch(connection, sql, arguments)
+            except _BROKEN:
+                if not connection.is_closed():
+                    raise
+        # what was open may have been cut while it was idle, which shows only now; who reads may ask again
+        return await self._fetch(await self._connect(), sql, arguments)
+
+    async def _fetch(self, connection: asyncpg.Connection, sql: str, arguments: list[Any]) -> list[asyncpg.Record]:
         try:
             rows = await connection.fetch(sql, *arguments)
         except asyncpg.PostgresError:  # an answer, after which others can be had
             self._keep(connection)
             raise
         except BaseException:  # cancelled, too late, or broken: the answer may still come
-            connection.terminate()
+            self._end(connection)
             raise
         self._keep(connection)
         return rows
 
+    def _end(self, connection: asyncpg.Connection) -> None:
+        """Closed in its own time: first the server is asked to give the query up."""
+        if not connection.is_closed():
+            task = asyncio.ensure_future(_close(connection))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
     def _keep(self, connection: asyncpg.Connection) -> None:
         if self._is_over:
             connection.terminate()
-        else:
+        elif not connection.is_closed():
             self._idle.append(connection)
 
     def _open_one(self) -> asyncpg.Connection | None:
@@ -161,9 +188,7 @@ class _Connections:
 
     async def close(self) -> None:
         self._is_over = True
-        for connection in self._idle:
-            with suppress(TimeoutError, *_AWAY):
-                await connection.close(timeout=_CLOSE_SECONDS)
+        await asyncio.gather(*map(_close, self._idle), *self._ending)
 
     def terminate(self) -> None:
         self._is_over = True
@@ -187,17 +212,12 @@ def _compiled(statement: Executable) -> _Compiled:
     return _Compiled(str(compiled), tuple(compiled.positiontup or ()), dict(compiled.params))
 
 
-_DIALECT = dialect()
+_DIALECT = asyncpg_dialect.dialect()
 
 
-def _dsn(address: URL) -> str:
-    kept = {name: value for name, value in address.query.items() if name in _CONNECT_PARAMETERS}
-    return address.set(drivername="postgresql", query=kept).render_as_string(hide_password=False)
-
-
-def _server_settings(address: URL) -> dict[str, str]:
-    given = {name: str(value) for name, value in address.query.items() if name in _SERVER_SETTINGS}
-    return {"application_name": "videomoments", **given}
+async def _close(connection: asyncpg.Connection) -> None:
+    with suppress(TimeoutError, *_BROKEN):  # closed all the same
+        await connection.close(timeout=_CLOSE_SECONDS)
 
 
 @contextmanager
@@ -209,10 +229,20 @@ def _named_errors(server: str) -> Iterator[None]:
         raise ServiceUnavailable(
             f"PostgreSQL at {server} took too long to answer.", hint="Ask for less, or try again later."
         ) from error
-    except (asyncpg.DataError, asyncpg.exceptions.DataError) as error:
+    except asyncpg.CharacterNotInRepertoireError as error:
+        raise InvalidInput("A text holds a NUL character, or is not Unicode.", hint="Remove it.") from error
+    except asyncpg.DataError as error:
         raise InvalidInput(f"PostgreSQL refused a value: {_first_line(error)}.") from error
     except _AWAY as error:
-        raise ServiceUnavailable(f"PostgreSQL at {server} does not answer: {_first_line(error)}") from error
+        raise _away(server, _first_line(error)) from error
+    except (OSError, asyncpg.InterfaceError) as error:
+        if isinstance(error, OSError) or "clos" in str(error):  # others say that we use it wrongly
+            raise _away(server, _first_line(error)) from error
+        raise
+
+
+def _away(server: str, reason: str) -> ServiceUnavailable:
+    return ServiceUnavailable(f"PostgreSQL at {server} does not answer: {reason}")
 
 
 def _first_line(error: BaseException) -> str:

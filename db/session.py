@@ -88,6 +88,10 @@ class Database:
         """The query's answer, on this event loop and without a thread. Raises as `session` does, and as the query."""
         return await self._async_reads.run(query)
 
+    def check_async(self) -> None:
+        """Raises InvalidConfig for a URL that `run` can't use as sessions do."""
+        self._async_reads.check()
+
     def ping(self) -> str:
         """The server's version, such as '15.4'. Raises ServiceUnavailable."""
         with self.read() as session:

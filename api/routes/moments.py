@@ -33,7 +33,7 @@ async def list_moments(
     found = await here.database.run(moments.of_named_video(video, refined=refined))
     if not found:
         await here.database.run(videos.existing(video))
-    return await here.shown(shown_all, found)
+    return await here.shown(shown_all, found, items=len(found))
 
 
 @router.post(

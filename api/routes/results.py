@@ -50,7 +50,7 @@ def get_answers(
     name = names.answers(video, asset)
     if here.store.stat(name) is None:
         raise NotFound(f"No answers are kept for {asset} of video {video!r}.", hint="The pipeline keeps them.")
-    return RedirectResponse(here.store.signed_url(name), status_code=302)
+    return RedirectResponse(here.sign(here.store.cloud_url(name)), status_code=302)
 
 
 @router.get("/api/videos/{video}/clips", summary="List clips", tags=["Clips"], responses=described(404))

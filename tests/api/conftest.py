@@ -25,6 +25,7 @@ from db.query import Query
 from db.session import Database
 from tests import factories
 from videomoments_dagster.redis_connection import connect as connect_redis
+from videomoments_dagster.requests.live_reads import LiveReads
 from videomoments_dagster.requests.stream import STREAM
 from videomoments_dagster.settings import Settings
 from videomoments_dagster.stack.postgres import EmbeddedPostgres, connect
@@ -65,32 +66,41 @@ def application(application_settings: Settings) -> Iterator[tuple[FastAPI, TestC
     with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
         app.state.keys = Keys(clock=lambda: 0.0)
         client.get("/api")  # from now on it knows that there are no keys, and no test sees the question
+        live = app.state.services.live
         yield app, client
+        assert client.portal is not None
+        client.portal.call(live.close)
 
 
 class _Server(uvicorn.Server):
     """What its loop has opened is closed on it: the application's own lifespan is of another."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, live: LiveReads) -> None:
         super().__init__(uvicorn.Config(app, http=BoundedHeads, lifespan="off", log_level="error"))
-        self._app = app
+        self._app, self._live = app, live
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
-        await self._app.state.services.live.close()
+        await self._live.close()
         await self._app.state.services.database.close()
 
 
 @pytest.fixture(scope="session")
-def server(application: tuple[FastAPI, TestClient]) -> Iterator[str]:
+def server(application: tuple[FastAPI, TestClient], live_reads: LiveReads) -> Iterator[str]:
     """The application behind a real socket: its address."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = _Server(application[0])
+    server = _Server(application[0], live_reads)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture(scope="session")
+def live_reads(application: tuple[FastAPI, TestClient]) -> LiveReads:
+    """One for all tests: its connections are of event loops, and are closed there."""
+    return application[0].state.services.live
 
 
 @pytest.fixture
@@ -100,12 +110,12 @@ def settings(application_settings: Settings, home: Path, redis: "Redis") -> Sett
 
 
 @pytest.fixture
-def app(application: tuple[FastAPI, TestClient], settings: Settings, api_database: Database) -> Iterator[FastAPI]:
+def app(
+    application: tuple[FastAPI, TestClient], settings: Settings, api_database: Database, live_reads: LiveReads
+) -> Iterator[FastAPI]:
     app, _ = application
     redis = connect_redis(settings.redis_url)
-    # one for all tests: its connections are of event loops, and must be closed there
-    live = app.state.services.live
-    app.state.services = Services(settings, api_database, redis, open_store(settings), live)
+    app.state.services = Services(settings, api_database, redis, open_store(settings), live_reads)
     yield app
     redis.close()
     with api_database.session() as session:

@@ -137,3 +137,18 @@ def test_events_and_streams_pass_as_they_are_sent() -> None:
         assert "etag" not in response.headers
         assert ("content-encoding" in response.headers) == (path == "/api/rows")
     assert "etag" not in client.post("/api/change", headers={"If-None-Match": "*"}).headers
+
+
+@pytest.mark.parametrize("taken", ["gzip", "identity"])
+def test_caches_are_told_once_that_others_are_answered_otherwise(client: TestClient, talk: str, taken: str) -> None:
+    headers = {"Accept-Encoding": taken}
+    known = {**headers, "If-None-Match": client.get("/api/videos", headers=headers).headers["etag"]}
+    answers = [
+        client.get("/health/live", headers=headers),
+        client.get("/api/videos", headers=headers),
+        client.get("/api/videos", headers=known),
+        client.head("/api/videos", headers=headers),
+        client.get("/openapi.json", headers=headers),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 304, 200, 200]
+    assert {answer.headers["vary"] for answer in answers} == {"Accept-Encoding"}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import Text, TextClause, bindparam, func, literal_column, make_url, select, text
 
@@ -244,3 +245,45 @@ def test_a_schema_that_changes_under_a_prepared_statement_is_no_error(database: 
         return True
 
     assert _run(database, ask)
+
+
+def test_a_connection_that_was_cut_before_the_loop_could_notice_is_replaced(database: Database) -> None:
+    async def ask() -> list[int]:
+        pids = set(await asyncio.gather(*(database.run(_scalar("pg_backend_pid()")) for _ in range(4))))
+        with database.session() as session:
+            session.execute(_CUT)
+        left = 1
+        while left:  # the loop does not turn meanwhile
+            with database.session() as session:
+                left = session.scalar(_THERE)
+        return [pid for pid in [await database.run(_scalar("pg_backend_pid()")) for _ in range(4)] if pid in pids]
+
+    assert _run(database, ask) == []
+
+
+def test_whatever_keeps_a_connection_from_being_opened_is_named(database: Database) -> None:
+    url = database.engine.url.render_as_string(hide_password=False)
+    for more in ("options=-c%20nothing%3D1", "target_session_attrs=standby"):
+        refused = Database(f"{url}?{more}")
+        with pytest.raises(ServiceUnavailable, match="does not answer"):
+            _run(refused, lambda refused=refused: refused.run(_scalar("1")))
+
+
+def test_a_query_that_nobody_waits_for_is_given_up_by_the_server(database: Database) -> None:
+    async def ask() -> bool:
+        working = asyncio.ensure_future(database.run(_sleep(60)))
+        await _until(database, _AT_WORK, 1)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await _until(database, _AT_WORK, 0)
+        return True
+
+    assert _run(database, ask)
+
+
+def test_a_mistake_of_ours_is_no_server_that_is_away(database: Database) -> None:
+    wrong = Query(_ECHO, {"value": 7}, list)
+    with pytest.raises(InvalidInput):
+        _run(database, lambda: database.run(wrong))
+    with pytest.raises(asyncpg.UndefinedTableError):
+        _run(database, lambda: database.run(Query(text("SELECT FROM nowhere"), {}, list)))

@@ -1,6 +1,8 @@
 """The live status on an event loop: what `LiveStatus` reads, for many at once."""
 
 import asyncio
+import socket
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from redis import Redis
 
 from videomoments_dagster.errors import ServiceUnavailable
 from videomoments_dagster.redis_connection import connect
+from videomoments_dagster.requests import live_reads
 from videomoments_dagster.requests.live_reads import LiveReads
 from videomoments_dagster.requests.stages import STAGES_OF, PipelineType, Stage
 from videomoments_dagster.requests.status import LiveStatus, PipelineStatus
@@ -88,3 +91,29 @@ def test_a_redis_that_goes_away_is_named_and_found_again(tmp_path: Path) -> None
         assert _with_reads(url, ask) == "queued"
     finally:
         server.stop()
+
+
+def test_a_redis_that_says_nothing_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_reads, "_SECONDS", 0.3)
+
+    async def ask(reads: LiveReads) -> list[Any]:
+        first = asyncio.ensure_future(reads.read("a"))
+        await asyncio.sleep(0.05)
+        return await asyncio.gather(first, *map(reads.read, "bcd"), return_exceptions=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun = time.monotonic()
+        told = _with_reads(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", ask)
+    assert {type(each) for each in told} == {ServiceUnavailable}
+    assert time.monotonic() - begun < 2.0, "each asked again: 4 x 0.3 s, and redis-py's own retries"
+
+
+def test_who_waits_as_the_loop_ends_is_told(redis_url: str, live: LiveStatus) -> None:
+    async def ask(reads: LiveReads) -> list[Any]:
+        asking = [asyncio.ensure_future(reads.read(f"v{number}")) for number in range(5)]
+        await asyncio.sleep(0)
+        await reads.close()
+        return await asyncio.gather(*asking, return_exceptions=True)
+
+    told = asyncio.run(asyncio.wait_for(ask(LiveReads(redis_url)), 5))
+    assert all(isinstance(each, (ServiceUnavailable, PipelineStatus)) for each in told)

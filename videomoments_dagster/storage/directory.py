@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote, urlsplit
 from videomoments_dagster.errors import DiskFull, ObjectMismatch, ObjectMissing, StorageError, StorageUnavailable
 from videomoments_dagster.storage import signatures
 from videomoments_dagster.storage.base import StoredObject
-from videomoments_dagster.storage.names import check_object_name
+from videomoments_dagster.storage.names import check_object_name, is_plain
 
 _CHUNK_BYTES = 1024 * 1024
 _STALE_SECONDS = 3600
@@ -107,8 +107,8 @@ class DirectoryStore:
         return self.path(name).as_uri()
 
     def name_of(self, cloud_url: str) -> str:
-        if cloud_url.startswith(self._root_url):  # as `cloud_url` writes it: lists have many
-            return check_object_name(unquote(cloud_url.removeprefix(self._root_url)))
+        if cloud_url.startswith(self._root_url) and is_plain(name := cloud_url.removeprefix(self._root_url)):
+            return name
         parts = urlsplit(cloud_url)
         path = Path(unquote(parts.path))
         if parts.scheme != "file" or parts.netloc or not path.is_relative_to(self._root):

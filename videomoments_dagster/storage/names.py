@@ -60,12 +60,17 @@ def prefixes(video: str) -> tuple[str, ...]:
     return tuple(f"{room}/{video}/" for room in ROOMS)
 
 
+def is_plain(name: str) -> bool:
+    """Whether it is an object's name at first sight, and written in URLs as it is: nearly all, and lists have many."""
+    return len(name) <= _PART_BYTES and _PLAIN.fullmatch(name) is not None
+
+
 def check_object_name(name: str) -> str:
     """Return `name` unchanged, or raise StorageError: it must be a relative path that can't leave the store.
 
     At most 1024 bytes (the limit of GCS), 255 for each part (the limit of file systems).
     """
-    if len(name) <= _PART_BYTES and _PLAIN.fullmatch(name):  # nearly all, and lists have many
+    if is_plain(name):
         return name
     parts = name.split("/")
     if (
