@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import sqlalchemy
+import sqlalchemy.event
 from psycopg2 import connect
 
 from videomoments_dagster.defs.instance_storage import _QUESTIONS, MAX_OVERFLOW, POOL_SIZE
