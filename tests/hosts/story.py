@@ -181,6 +181,8 @@ def _read_runs(cluster: Cluster, story: Story) -> None:
         "SELECT run_id, extract(epoch FROM timestamp), dagster_event_type, step_key FROM event_logs"
         " WHERE step_key IS NOT NULL AND dagster_event_type NOT LIKE '%_PLANNED' ORDER BY id",
     ):
-        story.runs[id_].events.append((float(at), kind, step))
+        if id_ in story.runs:  # a schedule's hour may come, too
+            story.runs[id_].events.append((float(at), kind, step))
     for id_, host in cluster.hosts_of_runs().items():
-        story.runs[id_].host = host
+        if id_ in story.runs:
+            story.runs[id_].host = host
