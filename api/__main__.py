@@ -18,6 +18,7 @@ from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.settings import get_settings
 
 _SHUTDOWN_SECONDS = 2
+_PYTHONS_THRESHOLDS = (700, 10, 10)
 _MOST_FILES = 65_536
 
 
@@ -43,9 +44,11 @@ def raise_file_limit() -> None:
 
 def spare_collector() -> None:
     """What was loaded stays: looking through it again and again for garbage takes a twentieth of this process's time.
-    How often it looks is left as it is: a refused body may be held by a cycle."""
+    How often the rest is looked at is Python's own number, whoever started this with another: a refused body may be
+    held by a cycle, and hundreds of them are hundreds of megabytes."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_PYTHONS_THRESHOLDS)
 
 
 def main() -> None:

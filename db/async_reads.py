@@ -88,13 +88,7 @@ class AsyncReads:
                 raise
         except TimeoutError as error:
             raise _away(self._name, "timeout expired") from error
-        except (
-            OSError,
-            ValueError,
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,
-        ) as error:
+        except _NOT_OPENED as error:
             raise _away(self._name, _first_line(error)) from error
         return connection
 
