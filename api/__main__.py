@@ -1,7 +1,6 @@
 """The API as a process: `python -m api [--host ADDRESS] [--port PORT]`."""
 
 import argparse
-import gc
 import resource
 import socket
 import sys
@@ -13,12 +12,11 @@ from uvicorn.config import STARTUP_FAILURE
 from api.app import create_app
 from api.events import StatusHub
 from api.http_protocol import BoundedHeads
-from videomoments_dagster import logs
+from videomoments_dagster import garbage, logs
 from videomoments_dagster.errors import VideoMomentsError
 from videomoments_dagster.settings import get_settings
 
 _SHUTDOWN_SECONDS = 2
-_PYTHONS_THRESHOLDS = (700, 10, 10)
 _MOST_FILES = 65_536
 
 
@@ -42,15 +40,6 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def spare_collector() -> None:
-    """What was loaded stays: looking through it again and again for garbage takes a twentieth of this process's time.
-    How often the rest is looked at is Python's own number, whoever started this with another: a refused body may be
-    held by a cycle, and hundreds of them are hundreds of megabytes."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_PYTHONS_THRESHOLDS)
-
-
 def main() -> None:
     settings = get_settings()
     parser = argparse.ArgumentParser(prog="api")
@@ -72,7 +61,7 @@ def main() -> None:
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     raise_file_limit()
-    spare_collector()
+    garbage.as_usual()
     server = Server(config, app.state.events)
     with suppress(KeyboardInterrupt):  # as uvicorn.run does
         server.run()

@@ -54,15 +54,6 @@ def test_postgresql_gives_up_a_read_after_ten_seconds(settings: Settings) -> Non
     asyncio.run(services.close())
 
 
-def test_garbage_is_looked_for_as_often_as_python_does_whoever_starts_the_api() -> None:
-    code = (
-        "import gc; gc.set_threshold(50_000, 20, 20)\n"
-        "from api.__main__ import spare_collector; spare_collector(); print(gc.get_threshold())"
-    )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "(700, 10, 10)\n"
-
-
 def test_the_root_leads_to_the_documentation(client: TestClient) -> None:
     response = client.get("/")
     assert response.headers["location"] == "/docs"

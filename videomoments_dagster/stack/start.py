@@ -1,18 +1,17 @@
 """`python -m videomoments_dagster.stack.start MODULE ARGUMENTS...`: as `python -m MODULE`, sooner.
 
 Dagster's import makes some hundred thousand objects that stay. Python looks through all of them for garbage again and
-again meanwhile, which is a sixth of the start, and seldom finds any later.
+again meanwhile, which is a sixth of the start. Our own processes go back to Python's numbers once they work.
 """
 
-import gc
 import runpy
 import sys
 
-_OBJECTS = 50_000  # new ones until the next look; Python's own number is 700
+from videomoments_dagster import garbage
 
 
 def main() -> None:
-    gc.set_threshold(_OBJECTS, 20, 20)
+    garbage.seldom()
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

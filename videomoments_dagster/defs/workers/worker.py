@@ -6,7 +6,6 @@ back. The second of them hands back at once.
 """
 
 import argparse
-import gc
 import logging
 import os
 import signal
@@ -25,6 +24,7 @@ from celery.worker import state
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task
 
+from videomoments_dagster import garbage
 from videomoments_dagster.defs import logs
 from videomoments_dagster.defs.instance_storage import leave_connections
 from videomoments_dagster.defs.workers.configuration import celery_arguments
@@ -104,8 +104,7 @@ def _warm_up() -> None:
     with dg.DagsterInstance.get() as instance:
         instance.get_runs_count()  # the modules of its storages, and that Dagster's tables are there
     leave_connections()
-    gc.collect()
-    gc.freeze()
+    garbage.as_usual()
 
 
 def _run_nothing() -> None:
